@@ -1,0 +1,50 @@
+"""A pooled MySQL backend for Django, and views that lock and cache by resource group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    FenceRejected,
+    GroupError,
+    LockLost,
+    LockOrderError,
+    LockTimeout,
+    PoolClosed,
+    PoolFull,
+    PoolingError,
+    PoolTimeout,
+    StoreUnavailable,
+)
+from .groups import group
+
+if TYPE_CHECKING:
+    from .decorators import invalidate, locked, locked_cache
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FenceRejected",
+    "GroupError",
+    "LockLost",
+    "LockOrderError",
+    "LockTimeout",
+    "PoolClosed",
+    "PoolFull",
+    "PoolTimeout",
+    "PoolingError",
+    "StoreUnavailable",
+    "group",
+    "invalidate",
+    "locked",
+    "locked_cache",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily, so that the pool alone (`pooling.pool`) imports no Django.
+    if name in ("invalidate", "locked", "locked_cache"):
+        from . import decorators
+
+        return getattr(decorators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

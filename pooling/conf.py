@@ -1,0 +1,161 @@
+"""The ``POOLING`` setting: one dict, every key optional, read when first needed and validated whole.
+
+`settings()` returns a frozen `Settings`; tests that use ``override_settings(POOLING=…)`` get a new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from .errors import GroupError
+from .groups import validate
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``settings.POOLING``, validated. Times in seconds, sizes in bytes. Every fault raises ImproperlyConfigured."""
+
+    CACHE_ALIAS: str = "default"
+    KEY_PREFIX: str = "pooling"
+    GROUP_ORDER: tuple[str, ...] = ()
+    GROUPS: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    LOCK_WAIT: float = 10.0
+    LOCK_LEASE: float = 30.0
+    FENCE: bool = True
+    ON_STORE_DOWN: str = "refuse"
+    STORE_BUDGET: float = 0.25
+    NEAR_CACHE_BYTES: int = 64 * 1024 * 1024
+    NEAR_HEARTBEAT: float = 1.0
+    ENABLED: bool = True
+
+    @cached_property
+    def ranks(self) -> dict[str, int]:
+        """Rank of each top-level group that GROUP_ORDER names."""
+        return {name: rank for rank, name in enumerate(self.GROUP_ORDER)}
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must be a non-empty string, not {value!r}.")
+    return value
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must be True or False, not {value!r}.")
+    return value
+
+
+def seconds(name: str, value: Any, *, zero: bool = False) -> float:
+    """A finite number of seconds above zero (with ``zero``, or zero); ImproperlyConfigured naming ``name`` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ImproperlyConfigured(f"{name} must be a number of seconds, not {value!r}.")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ImproperlyConfigured(f"{name} must be {'at least' if zero else 'more than'} 0 seconds, not {value!r}.")
+    return float(value)
+
+
+def _size(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must be a number of bytes, 0 or more, not {value!r}.")
+    return value
+
+
+def _group(key: str, value: Any) -> str:
+    try:
+        return validate(value)
+    except GroupError as error:
+        raise ImproperlyConfigured(f"POOLING[{key!r}]: {error}") from None
+
+
+def _strings(key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must be a list of strings, not {value!r}.")
+    return tuple(_text(key, item) for item in value)
+
+
+def _group_order(key: str, value: Any) -> tuple[str, ...]:
+    order = tuple(_group(key, item) for item in _strings(key, value))
+    for name in order:
+        if "/" in name:
+            raise ImproperlyConfigured(
+                f"POOLING[{key!r}] ranks top-level groups only; write {name.split('/')[0]!r} instead of {name!r}."
+            )
+        if order.count(name) > 1:
+            raise ImproperlyConfigured(f"POOLING[{key!r}] names {name!r} twice.")
+    return order
+
+
+def _groups(key: str, value: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, Mapping):
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must map groups to lists of models, not be {value!r}.")
+    return {_group(key, name): _strings(key, models) for name, models in value.items()}
+
+
+def _on_store_down(key: str, value: Any) -> str:
+    if value not in ("refuse", "fence"):
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must be 'refuse' or 'fence', not {value!r}.")
+    return str(value)
+
+
+def _seconds(key: str, value: Any) -> float:
+    return seconds(f"POOLING[{key!r}]", value)
+
+
+_VALIDATORS = {
+    "CACHE_ALIAS": _text,
+    "KEY_PREFIX": _text,
+    "GROUP_ORDER": _group_order,
+    "GROUPS": _groups,
+    "LOCK_WAIT": _seconds,
+    "LOCK_LEASE": _seconds,
+    "FENCE": _flag,
+    "ON_STORE_DOWN": _on_store_down,
+    "STORE_BUDGET": _seconds,
+    "NEAR_CACHE_BYTES": _size,
+    "NEAR_HEARTBEAT": _seconds,
+    "ENABLED": _flag,
+}
+
+
+def parse(raw: Any) -> Settings:
+    """Validate a ``POOLING`` dict."""
+    if not isinstance(raw, Mapping):
+        raise ImproperlyConfigured(f"POOLING must be a dict, not {type(raw).__name__}.")
+    values = {}
+    for key, value in raw.items():
+        if key not in _VALIDATORS:
+            near = difflib.get_close_matches(str(key).upper(), _VALIDATORS, n=1, cutoff=0.0)[0]
+            raise ImproperlyConfigured(f"POOLING has no key {key!r}. Did you mean {near!r}?")
+        values[key] = _VALIDATORS[key](key, value)
+    return dataclasses.replace(Settings(), **values)
+
+
+_current: Settings | None = None
+
+
+def settings() -> Settings:
+    """The project's ``POOLING`` setting."""
+    global _current
+    if _current is None:
+        _current = parse(getattr(django_settings, "POOLING", {}))
+    return _current
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    global _current
+    if setting == "POOLING":
+        _current = None
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,143 @@
+"""What a store does: one lock table, the epochs and the cached entries, since one step often touches all three.
+
+Two stores implement it: `pooling.store.memory` (one process) and, for a fleet, Redis. The suite in
+``tests/contract`` is run unchanged against each. Every method is one atomic step of the store; in Redis, one
+script or one command. Times are seconds, keys of entries and epochs are strings, bodies are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..groups import Mode
+
+Wants = tuple[tuple[str, Mode], ...]
+Vector = tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LockRequest:
+    """Everything that one acquisition asks of the store.
+
+    ``ticket``   a nonce made by the client, so that a request sent twice makes no second holder or waiter.
+    ``wants``    groups and modes in canonical order, intentions on ancestors included.
+    ``lease``    seconds until a holder that is not renewed is taken for dead.
+    ``patience`` seconds until a waiter that was not cancelled is taken for dead.
+    ``renews``   epochs renewed at the grant (and again by `release`).
+    ``watches``  epochs whose values the grant reports: captured while the lock is held, before any snapshot.
+    ``family``   tickets that the caller holds already. Not empty makes the request *nested*: it is blocked by
+                 holders outside the family only and passes waiters, since its holders may be waiting for the family.
+    ``follow``   a resource for single-flight. Is it held or waited for by anyone, then the request asks for S on
+                 it alone instead of ``wants`` (which must contain it with X), and the grant says ``leading=False``.
+    ``nowait``   refuse instead of queueing.
+    ``owner``    who asks, for people: host, pid, thread, view, …
+    """
+
+    ticket: str
+    wants: Wants
+    lease: float
+    patience: float
+    renews: tuple[str, ...] = ()
+    watches: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
+    follow: str | None = None
+    nowait: bool = False
+    owner: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A granted ticket. ``token`` grows strictly from grant to grant: max(previous + 1, µs since 1970).
+
+    ``vector`` are the values of the request's ``watches``, read in the same step as the grant was made.
+    """
+
+    ticket: str
+    token: int
+    vector: Vector = ()
+    leading: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A holder or a waiter as `Store.parties` reports it. ``seconds`` is how long it has held or waited."""
+
+    ticket: str
+    wants: Wants
+    owner: Mapping[str, str]
+    seconds: float
+    holding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Answer of `Store.fetch`: the entry's bytes, if there is one, and the current values of the epochs."""
+
+    entry: bytes | None
+    vector: Vector
+
+
+class Store(Protocol):
+    """The store protocol. All methods raise `pooling.StoreUnavailable` when the store cannot be reached."""
+
+    shared: bool
+    """Is the store shared between processes? (In-process: False; fences need True.)"""
+
+    # -- locks
+    def acquire(self, request: LockRequest) -> Grant | None:
+        """Grant at once, or enqueue and return None (with ``nowait``: just None). Sent again with the same ticket:
+        the same answer as the first time, or the grant that was made meanwhile."""
+        ...
+
+    def wait(self, ticket: str, timeout: float) -> Grant | None:
+        """Block until a queued ticket is granted, at most ``timeout`` seconds. None: it is still queued, or unknown."""
+        ...
+
+    async def wait_async(self, ticket: str, timeout: float) -> Grant | None:
+        """`wait` without blocking a thread. Cancelled while waiting, it leaves the ticket as it is: call `release`."""
+        ...
+
+    def release(self, ticket: str, renews: tuple[str, ...] = ()) -> bool:
+        """Let go of a ticket, held or queued, and grant those who can go on. ``renews`` are renewed even when the
+        ticket was lost meanwhile. Returns whether the ticket was held until now. Idempotent."""
+        ...
+
+    def renew(self, tickets: Sequence[str], lease: float) -> list[bool]:
+        """Prolong the leases of held tickets to ``lease`` seconds from now; per ticket, whether it is still held."""
+        ...
+
+    def parties(self, groups: Sequence[str] | None = None) -> list[Party]:
+        """Holders and then waiters in queue order; with ``groups`` only those that have or want one of these."""
+        ...
+
+    # -- epochs
+    def epochs(self, names: Sequence[str]) -> Vector:
+        """Current values. An epoch that is missing is set to a new random value first."""
+        ...
+
+    def invalidate(self, names: Sequence[str]) -> None:
+        """Give each epoch a new random value."""
+        ...
+
+    # -- entries
+    def fetch(self, key: str, names: Sequence[str]) -> Found:
+        """The entry under ``key`` and the epochs' values, read in one step."""
+        ...
+
+    def put(self, key: str, entry: bytes, ttl: float, names: Sequence[str], vector: Vector) -> bool:
+        """Store an entry for ``ttl`` seconds, only if the epochs still have the values in ``vector``; did it?"""
+        ...
+
+    def delete(self, key: str) -> bool:
+        """Remove an entry; was there one?"""
+        ...
+
+    def clear(self) -> None:
+        """Remove all entries and epochs. Locks stay: they belong to running requests."""
+        ...
+
+    def close(self) -> None:
+        """Release what the store itself holds (connections, threads)."""
+        ...
