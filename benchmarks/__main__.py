@@ -207,9 +207,8 @@ def main() -> int:
         mine = statistics.median(found["pooling"])
         for name, times in found.items():
             median = statistics.median(times)
-            print(
-                f"| {threads} | {size} | {name} | {median:.2f} | {max(times):.2f} | {median / mine:.2f}x |", flush=True
-            )
+            row = f"| {threads} | {size} | {'yes' if held else 'no'} | {name} | {median:.2f} | {max(times):.2f} |"
+            print(f"{row} {median / mine:.2f}x |", flush=True)
     return 0
 
 
