@@ -15,7 +15,7 @@ TEST = [
     "hypothesis>=6.100",
     "build>=1.2",
 ]
-BENCH = ["psycopg-pool>=3.2", "SQLAlchemy>=2.0"]
+BENCH = ["psycopg[binary]>=3.2", "psycopg-pool>=3.2", "SQLAlchemy>=2.0"]
 DEV = [*TEST, "ruff>=0.9", "mypy>=1.14", "django-stubs>=5.1", "gunicorn>=23"]
 
 setup(
