@@ -302,3 +302,16 @@ def test_parties_do_not_name_the_dead(harness, store):
     alive = queue(store, writes=["a"], patience=100)
     harness.elapse(11)
     assert [(party.ticket, party.holding) for party in store.parties()] == [(alive, True)]
+
+
+def test_a_nested_waiter_is_served_although_an_older_one_before_it_cannot_go_on(store):
+    outer = take(store, writes=["a"])
+    reader = take(store, reads=["b"])
+    plain = queue(store, writes=["a", "b"])  # waits for the outer ticket
+    nested = queue(store, writes=["b"], family=(outer,))  # for which the outer ticket waits
+    store.release(reader)
+    assert granted(store, plain) is None
+    assert granted(store, nested) is not None
+    store.release(nested)
+    store.release(outer)
+    assert granted(store, plain) is not None
