@@ -173,7 +173,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     @cached_property
     def mysql_server_data(self) -> dict[str, Any]:
         if self._pool_option is None:
-            return super().mysql_server_data  # type: ignore[no-any-return]
+            return super().mysql_server_data
         key = self._pool_key(self.get_connection_params())
         facts = self._server_facts.get(key)
         if facts is None:
@@ -187,7 +187,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             with self.wrap_database_errors:
                 self._give_back(discard=self.connection.broken)
         else:
-            super()._close()
+            super()._close()  # type: ignore[misc]
 
     def _give_back(self, *, discard: bool) -> None:
         # Forgotten first: whatever happens below, this wrapper has it no more.
