@@ -15,6 +15,9 @@ from pooling.errors import PoolTimeout
 
 from .conftest import ask
 
+# The test database is only made when a test asks for it.
+pytestmark = pytest.mark.django_db
+
 LOOK = """SELECT @x, @@sql_mode, @@foreign_key_checks, @@tx_isolation, @@character_set_client, @@autocommit,
     DATABASE(), IS_USED_LOCK('backend-test'), @@in_transaction"""
 
