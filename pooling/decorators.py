@@ -36,7 +36,7 @@ class TakenOver:
     """
 
     def __init__(self, declined: Container[str] = ()) -> None:
-        self.declined = declined.declined if isinstance(declined, TakenOver) else declined
+        self.declined: Container[str] = declined.declined if isinstance(declined, TakenOver) else declined
         self._added: set[str] = set()
 
     def __contains__(self, alias: object) -> bool:
@@ -74,7 +74,7 @@ def allow_unlocked_stream(response: R) -> R:
     return response
 
 
-class locked:  # noqa: N801 - reads as the decorator it is
+class locked:
     """Hold resource groups for the time of a view, a function or a block, and commit before they are free again.
 
     ``reads``, ``writes``  lists of groups. In a decorator a level may be ``{argument}``, and an item may be a callable
