@@ -223,12 +223,13 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def release_if_clean(self) -> bool:
         """Give the pooled connection back early, before a wait for something else, and say whether it was done.
 
-        Nothing happens without a pool, in a transaction, with autocommit off, or with a session that is not clean.
+        Nothing happens without a pool, in a transaction, with autocommit off, with a session that is not clean, or
+        while a cursor is open that its user may want to go on with.
         """
         connection = self.connection
         if not isinstance(connection, Connection) or self.in_atomic_block or not self.autocommit:
             return False
-        if not connection.clean or self.run_on_commit:
+        if not connection.clean or connection.has_open_cursors or self.run_on_commit:
             return False
         self.close()
         return True

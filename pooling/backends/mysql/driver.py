@@ -28,6 +28,10 @@ _LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055})
 # Every live connection by id: a forked child has to disarm all of them, also those that a thread was using.
 _live: dict[int, weakref.ref[Connection]] = {}
 
+# So many cursors are remembered before the first look at which of them are still there.
+_CURSORS = 64
+_ref = weakref.ref
+
 
 def _code(error: BaseException) -> int:
     code = error.args[0] if error.args else 0
@@ -38,14 +42,17 @@ class Connection(BaseConnection):  # type: ignore[misc]
     """A MySQLdb connection that records what its user did to the session.
 
     ``dirty``: needs a reset. ``broken``: must be closed. ``transaction``: one may be open that the client library
-    does not show. ``pending``: a statement was sent whose result nobody has taken. ``pool``: where it came from,
-    while it is checked out. ``abandoned``: it belongs to the parent process.
+    does not show. ``pending``: a statement was sent whose result nobody has taken. ``streaming``: one was taken row
+    by row, and is not known to be read to its end. ``pool``: where it came from, while it is checked out.
+    ``abandoned``: it belongs to the parent process.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         self.fd = -1
-        self.dirty = self.broken = self.transaction = self.pending = self.abandoned = False
+        self.dirty = self.broken = self.transaction = self.pending = self.streaming = self.abandoned = False
         self.implicit = False
+        self._cursors: list[weakref.ref[Any]] = []
+        self._cursors_limit = _CURSORS
         self.pool: Any = None
         super().__init__(**kwargs)
         # Recorded now: once somebody closed the connection, its number may belong to another socket.
@@ -57,15 +64,60 @@ class Connection(BaseConnection):  # type: ignore[misc]
 
     def settle(self, *, implicit: bool) -> None:
         """The session is in its initial state from here on. ``implicit``: every statement may open a transaction."""
-        self.dirty = self.transaction = self.pending = False
+        self.dirty = self.transaction = self.pending = self.streaming = False
         self.implicit = implicit
 
     @property
     def clean(self) -> bool:
         """Whether the next user would find nothing of this one, without asking the server."""
         return not (
-            self.dirty or self.broken or self.transaction or self.pending or self.get_autocommit() == self.implicit
+            self.dirty
+            or self.broken
+            or self.transaction
+            or self.pending
+            or self.streaming
+            or self.get_autocommit() == self.implicit
         )
+
+    # ----- cursors -----
+    # A cursor may outlive its user's time with the connection, and would then speak on the next user's session.
+
+    def cursor(self, cursorclass: Any = None) -> Any:
+        cursor = (cursorclass or self.cursorclass)(self)
+        known = self._cursors
+        if len(known) >= self._cursors_limit:
+            known[:] = [one for one in known if (other := one()) is not None and other.connection is not None]
+            # Twice what is left: looking through many open cursors again at every new one would be quadratic.
+            self._cursors_limit = max(_CURSORS, 2 * len(known))
+        try:
+            known.append(_ref(cursor))
+        except TypeError:
+            self.broken = True  # it could not be told that its time is over, so nobody may come after it
+        return cursor
+
+    @property
+    def has_open_cursors(self) -> bool:
+        """Whether somebody may still go on with a cursor of this connection."""
+        return any(
+            cursor is not None and cursor.connection is not None
+            for cursor in [reference() for reference in self._cursors]
+        )
+
+    def detach_cursors(self) -> None:
+        """Cut off the cursors that are still there: used again, each raises ProgrammingError ("cursor closed")."""
+        known = self._cursors
+        unread = self.pending or self.streaming
+        for reference in known:
+            cursor = reference()
+            if cursor is not None:
+                cursor.connection = None
+                # A result locks its connection when it is discarded, which would make a statement that the next user
+                # sends at that moment fail. One with unread rows is left: freeing it reads all of them, and with
+                # rows unread the connection is closed anyway.
+                if not unread:
+                    cursor._result = None
+        known.clear()
+        self._cursors_limit = _CURSORS
 
     def _note(self, statement: Any) -> None:
         if isinstance(statement, str):
@@ -107,8 +159,31 @@ class Connection(BaseConnection):  # type: ignore[misc]
 
     def store_result(self) -> Any:
         result = super().store_result()
+        self.pending = self.streaming = False
+        return result
+
+    def use_result(self) -> Any:
+        # Before the call, so that no interrupt comes between the two.
+        self.streaming = True
+        result = super().use_result()
         self.pending = False
         return result
+
+    def next_result(self) -> Any:
+        # Refused by the client library while rows are unread; -1 says that nothing at all is left. Closing a cursor
+        # comes along here, and it costs no round trip.
+        status = super().next_result()
+        self.streaming = status == 0
+        return status
+
+    def read_to_the_end(self) -> bool:
+        """Whether no row and no result is left to read; asks the client library, not the server."""
+        if self.more_results():
+            return False
+        try:
+            return bool(self.next_result() == -1)
+        except MySQLdb.Error:
+            return False
 
     def commit(self) -> None:
         try:
@@ -244,9 +319,13 @@ class MySQLDriver:
         return True
 
     def reset(self, conn: Connection) -> bool:
+        if conn.streaming and not conn.pending and conn.open:
+            conn.broken = conn.broken or not conn.read_to_the_end()
+        if conn._cursors:
+            conn.detach_cursors()
         if conn.clean:
             return bool(conn.open)
-        if conn.broken or conn.pending or conn.fd < 0 or not conn.open:
+        if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
             return False
         try:
             if conn.dirty:
