@@ -5,6 +5,7 @@ Without that option every method here hands over to Django's own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -22,6 +23,8 @@ from .creation import DatabaseCreation
 from .driver import Connection, MySQLDriver
 
 Key = tuple[Any, ...]
+
+log = logging.getLogger("pooling.backends")
 
 
 def _frozen(value: Any) -> Any:
@@ -196,10 +199,14 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         pool, connection.pool = connection.pool, None
         if connection.abandoned or pool is None:
             return
-        if discard:
-            pool.discard(connection)
-        else:
-            pool.putconn(connection)
+        try:
+            if discard:
+                pool.discard(connection)
+            else:
+                pool.putconn(connection)
+        except ValueError as error:
+            # The thread that took it ended without closing, and this one comes too late. The pool has seen to it.
+            log.warning("%s: %s", self.alias, error)
 
     def is_usable(self) -> bool:
         if self.connection is None:
