@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +18,7 @@ from django.test import RequestFactory
 
 from pooling.errors import PoolTimeout
 from tests.app.models import Note
+from tests.servers import PrivateMariaDB
 
 from .conftest import ask, until
 
@@ -39,14 +40,26 @@ def in_thread(function: Callable[[], Any]) -> Any:
 # ----- the server goes away -----
 
 
+@pytest.fixture(scope="module")
+def one_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateMariaDB]:
+    with PrivateMariaDB(tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb(one_mariadb: PrivateMariaDB) -> PrivateMariaDB:
+    """A server that the tests here stop and start; making one for each test would take longer than the tests."""
+    return one_mariadb.start()
+
+
 def private(make: Any, server: Any, pool: dict[str, Any], **changes: Any) -> list[Any]:
     where = {"HOST": server.host, "PORT": str(server.port), "NAME": "mysql"}
     return [make(pool, **where, **changes) for _ in range(4)]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_the_first_checkout_after_a_restart_works(make: Any, private_mariadb: Any, how: int) -> None:
-    wrappers = private(make, private_mariadb, {"max_size": 4, "timeout": 10})
+def test_the_first_checkout_after_a_restart_works(make: Any, mariadb: Any, how: int) -> None:
+    wrappers = private(make, mariadb, {"max_size": 4, "timeout": 10})
     for wrapper in wrappers:
         wrapper.ensure_connection()
     for wrapper in wrappers:
@@ -54,8 +67,8 @@ def test_the_first_checkout_after_a_restart_works(make: Any, private_mariadb: An
     pool = wrappers[0].pool
     assert pool.get_stats()["pool_available"] == 4
     stale = list(pool._slots.values())
-    private_mariadb.kill(how)
-    private_mariadb.start()
+    mariadb.kill(how)
+    mariadb.start()
 
     assert ask(wrappers[0], "SELECT 1") == ((1,),)  # no stale one was handed out, and nothing failed on the way
     assert not set(stale) & set(pool._slots.values())
@@ -66,16 +79,16 @@ def test_the_first_checkout_after_a_restart_works(make: Any, private_mariadb: An
     assert stats.get("requests_errors", 0) == 0
 
 
-def test_down_is_said_at_once_and_recovery_is_noticed(make: Any, private_mariadb: Any) -> None:
-    wrapper = private(make, private_mariadb, {"max_size": 4, "timeout": 60})[0]
+def test_down_is_said_at_once_and_recovery_is_noticed(make: Any, mariadb: Any) -> None:
+    wrapper = private(make, mariadb, {"max_size": 4, "timeout": 60})[0]
     ask(wrapper, "SELECT 1")
     wrapper.close()
-    private_mariadb.stop()
+    mariadb.stop()
     with pytest.raises(OperationalError, match="onnect") as caught:
         wrapper.ensure_connection()
     assert isinstance(caught.value.__cause__, PoolTimeout)
     assert isinstance(caught.value.__cause__.__cause__, MySQLdb.OperationalError)
-    private_mariadb.start()
+    mariadb.start()
 
     def works() -> bool:
         try:
@@ -86,38 +99,38 @@ def test_down_is_said_at_once_and_recovery_is_noticed(make: Any, private_mariadb
     until(works)
 
 
-def test_a_server_lost_while_a_connection_is_out(make: Any, private_mariadb: Any) -> None:
-    wrapper = private(make, private_mariadb, ONE)[0]
+def test_a_server_lost_while_a_connection_is_out(make: Any, mariadb: Any) -> None:
+    wrapper = private(make, mariadb, ONE)[0]
     ask(wrapper, "SELECT 1")
-    private_mariadb.restart()
+    mariadb.restart()
     with pytest.raises(OperationalError):
         ask(wrapper, "SELECT 1")
     wrapper.close()
     assert ask(wrapper, "SELECT 1") == ((1,),)
 
 
-def test_connect_timeout_ends_the_wait_for_a_server_that_hangs(make: Any, private_mariadb: Any) -> None:
-    wrapper = private(make, private_mariadb, {"max_size": 1, "timeout": 100}, OPTIONS={"connect_timeout": 1})[0]
-    private_mariadb.kill(signal.SIGSTOP)  # the kernel still accepts connections, and nobody says a word
+def test_connect_timeout_ends_the_wait_for_a_server_that_hangs(make: Any, mariadb: Any) -> None:
+    wrapper = private(make, mariadb, {"max_size": 1, "timeout": 100}, OPTIONS={"connect_timeout": 1})[0]
+    mariadb.kill(signal.SIGSTOP)  # the kernel still accepts connections, and nobody says a word
     try:
         with pytest.raises(OperationalError) as caught:
             wrapper.ensure_connection()
     finally:
-        private_mariadb.kill(signal.SIGCONT)
+        mariadb.kill(signal.SIGCONT)
     refused = caught.value.__cause__.__cause__  # type: ignore[union-attr]
     assert isinstance(refused, MySQLdb.OperationalError)
     assert refused.args[0] in (2002, 2003, 2013)
 
 
-def test_the_pools_timeout_ends_the_wait_for_a_server_that_hangs(make: Any, private_mariadb: Any) -> None:
-    wrapper = private(make, private_mariadb, {"max_size": 1, "timeout": 0.2}, OPTIONS={"connect_timeout": 100})[0]
-    private_mariadb.kill(signal.SIGSTOP)
+def test_the_pools_timeout_ends_the_wait_for_a_server_that_hangs(make: Any, mariadb: Any) -> None:
+    wrapper = private(make, mariadb, {"max_size": 1, "timeout": 0.2}, OPTIONS={"connect_timeout": 100})[0]
+    mariadb.kill(signal.SIGSTOP)
     try:
         with pytest.raises(OperationalError) as caught:
             wrapper.ensure_connection()
         assert isinstance(caught.value.__cause__, PoolTimeout)
     finally:
-        private_mariadb.kill(signal.SIGCONT)
+        mariadb.kill(signal.SIGCONT)
 
 
 # ----- transactions -----
