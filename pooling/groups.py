@@ -148,7 +148,8 @@ class Template:
     def parse(cls, source: str) -> Template:
         if not isinstance(source, str):
             raise GroupError(
-                f"A group template is a string such as 'catalog/{{slug}}' or a callable, not {type(source).__name__}: {source!r}."
+                f"A group template is a string such as 'catalog/{{slug}}' or a callable, "
+                f"not {type(source).__name__}: {source!r}."
             )
         levels: list[tuple[str, bool]] = []
         for level in source.split("/"):
@@ -233,7 +234,7 @@ DOWN = "D:"  # it was written, and with it everything below
 
 
 def read_epochs(reads: Iterable[str]) -> tuple[str, ...]:
-    """The epochs that an answer made from ``reads`` depends on: U of each, D of each proper ancestor. Sorted, no doubles."""
+    """What an answer made from ``reads`` depends on: U of each, D of each proper ancestor. Sorted, no doubles."""
     names = set()
     for path in reads:
         names.add(UP + path)
