@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from django.http.response import HttpResponseBase
+
 _DIRECTIVE = re.compile(r"""([^\s,=;"]+)\s*(?:=\s*(?:"(?:[^"\\]|\\.)*"|[^\s,"]*))?""")
 _FORBIDDING = ("no-store", "private", "no-cache")
 
@@ -21,6 +23,8 @@ def vary_names(value: str) -> tuple[str, ...]:
 
 def why_not(method: str | None, response: Any) -> str | None:
     """The reason why ``response`` to a request with ``method`` may not be stored; None if it may."""
+    if not isinstance(response, HttpResponseBase):
+        return "not an HttpResponse"
     if method != "GET":
         return f"method {method}"
     if getattr(response, "streaming", False):
@@ -37,6 +41,4 @@ def why_not(method: str | None, response: Any) -> str | None:
         return "Vary: *"
     if not getattr(response, "is_rendered", True):
         return "not rendered"
-    if getattr(response, "_closable_objects", None) is None:
-        return "not an HttpResponse"
     return None
