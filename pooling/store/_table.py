@@ -248,10 +248,12 @@ class LockTable:
             freed = self._freed(work.pop())
             # Nested ones first: their holders keep others waiting.
             for waiter in sorted(freed.values(), key=lambda t: (not t.request.family, t.number)):
+                if not self._free(waiter):
+                    continue
                 if waiter.expires <= now:
                     if self._remove(waiter):
                         work.append(waiter.wants)
-                elif self._free(waiter):
+                else:
                     for group, mode in waiter.wants:
                         self._unqueue(self._nodes[group], waiter, mode)
                     self._hold(waiter, now)
