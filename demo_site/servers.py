@@ -278,6 +278,8 @@ class PrivateMariaDB(PrivateServer):
         return self.datadir / "data"
 
     def _prepare(self) -> None:
+        # A server that starts deletes the temporary tables that it finds in its tmpdir: in /tmp those of others.
+        (self.datadir / "tmp").mkdir(exist_ok=True)
         done = self.datadir / "initialised"
         if not done.exists():
             shutil.rmtree(self.data, ignore_errors=True)  # left by an attempt that was interrupted
@@ -301,6 +303,7 @@ class PrivateMariaDB(PrivateServer):
                 program("mariadb-install-db", "mysql_install_db"),
                 "--no-defaults",
                 f"--datadir={link / 'data'}",
+                f"--tmpdir={link / 'tmp'}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--skip-name-resolve",
@@ -331,6 +334,7 @@ class PrivateMariaDB(PrivateServer):
             program("mariadbd", "mysqld"),
             "--no-defaults",
             f"--datadir={self.data}",
+            f"--tmpdir={self.datadir / 'tmp'}",
             f"--socket={self.socket}",
             f"--pid-file={self.datadir / 'server.pid'}",
             f"--init-file={self.datadir / 'init.sql'}",

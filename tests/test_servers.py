@@ -100,8 +100,9 @@ def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path, sig: signal.Signals) -> None:
     program = """
-        import sys, time
+        import signal, sys, time
         from demo_site.servers import PrivateRedis
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
         server = PrivateRedis(sys.argv[1]).start()
         print(server.pid, flush=True)
         time.sleep(600)
