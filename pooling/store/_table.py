@@ -69,7 +69,7 @@ class LockTable:
                 self.reap(known, now)
             return known
         wants, leading = request.wants, True
-        if request.follow is not None and request.follow in self._nodes:
+        if request.follow is not None and self._has_leader(request.follow):
             wants, leading = ((request.follow, Mode.S),), False
         ticket = Ticket(request, wants, leading, now)
         if not self._free(ticket) and not (self.reap(ticket, now) and self._free(ticket)):
@@ -79,6 +79,12 @@ class LockTable:
             return ticket
         self._hold(ticket, now)
         return ticket
+
+    def _has_leader(self, name: str) -> bool:
+        """Does anyone hold or await it with X? Followers, who have it with S, lead nobody: when a leader has failed they
+        would follow each other round and round, each granted at once, and nobody would compute."""
+        node = self._nodes.get(name)
+        return node is not None and bool(node.held[Mode.X] or (node.waiters and node.waiting[Mode.X]))
 
     def drop(self, ticket: Ticket, now: float) -> None:
         """Take a ticket out, held or queued, and grant those who can go on."""
