@@ -36,7 +36,7 @@ class TakenOver:
     """
 
     def __init__(self, declined: Container[str] = ()) -> None:
-        self.declined = declined.declined if isinstance(declined, TakenOver) else declined
+        self._declined = declined.is_declined if isinstance(declined, TakenOver) else declined.__contains__
         self._added: set[str] = set()
 
     def __contains__(self, alias: object) -> bool:
@@ -50,7 +50,7 @@ class TakenOver:
 
     def is_declined(self, alias: str) -> bool:
         """Did the view ask for no transaction on this alias?"""
-        return alias in self._added or alias in self.declined
+        return alias in self._added or self._declined(alias)
 
 
 def is_async_view(func: Any) -> bool:
@@ -74,7 +74,7 @@ def allow_unlocked_stream(response: R) -> R:
     return response
 
 
-class locked:  # noqa: N801 - reads as the decorator it is
+class locked:
     """Hold resource groups for the time of a view, a function or a block, and commit before they are free again.
 
     ``reads``, ``writes``  lists of groups. In a decorator a level may be ``{argument}``, and an item may be a callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Generic
 
-from .driver import C
+from .driver import C, Failure
 
 NEVER = float("-inf")
 
@@ -32,14 +32,15 @@ class Holder:
 class Slot(Generic[C]):
     """One open connection. Only whoever has taken the slot out of the idle ones or the busy ones writes to it."""
 
-    __slots__ = ("conn", "expires", "generation", "holder", "key", "made", "since", "used", "uses")
+    __slots__ = ("conn", "expires", "generation", "holder", "key", "lifetime", "made", "since", "used", "uses")
 
-    def __init__(self, conn: C, generation: int, made: float, expires: float) -> None:
+    def __init__(self, conn: C, generation: int, made: float, lifetime: float) -> None:
         self.conn = conn
         self.key = id(conn)  # the slot keeps the connection alive, so no other object has this id meanwhile
         self.generation = generation
         self.made = made
-        self.expires = expires  # set to NEVER: close or examine it when it comes back
+        self.lifetime = lifetime
+        self.expires = made + lifetime  # set to NEVER: close or examine it when it comes back
         self.since = made  # idle: when it was returned; busy: when it was taken
         self.holder: Holder | None = None
         self.uses = 0
@@ -49,13 +50,15 @@ class Slot(Generic[C]):
 class Waiter(Generic[C]):
     """A queued checkout. Written under the pool's lock; `wake` is released once, when it is served or refused."""
 
-    __slots__ = ("error", "slot", "wake")
+    __slots__ = ("error", "failure", "patience", "slot", "wake")
 
     def __init__(self) -> None:
         self.wake = threading.Lock()
         self.wake.acquire()
         self.slot: Slot[C] | None = None
         self.error: BaseException | None = None
+        self.failure: Failure | None = None  # None: raise the error as it is
+        self.patience = float("inf")  # until when to wait for somebody else's probe
 
     @property
     def settled(self) -> bool:
@@ -68,8 +71,7 @@ class Attempt:
     The pool knows it only weakly: an attempt whose thread never started, or was killed on its way, frees its place.
     """
 
-    __slots__ = ("__weakref__", "generation", "probe")
+    __slots__ = ("__weakref__", "generation")
 
-    def __init__(self, generation: int, probe: bool) -> None:
+    def __init__(self, generation: int) -> None:
         self.generation = generation
-        self.probe = probe  # the one attempt that is let through while the server is down
