@@ -81,7 +81,7 @@ class LockTable:
         return ticket
 
     def _has_leader(self, name: str) -> bool:
-        """Does anyone hold or await it with X? Followers, who have it with S, lead nobody: when a leader has failed they
+        """Does anyone hold or await it with X? Followers, who have it with S, lead nobody: with the leader gone they
         would follow each other round and round, each granted at once, and nobody would compute."""
         node = self._nodes.get(name)
         return node is not None and bool(node.held[Mode.X] or (node.waiters and node.waiting[Mode.X]))

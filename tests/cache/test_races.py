@@ -66,6 +66,27 @@ def test_many_cold_misses_compute_once() -> None:
     assert statuses == ["pooling; fwd=uri-miss; collapsed"] * 31 + ["pooling; fwd=uri-miss; stored"]
 
 
+def test_who_missed_just_before_the_page_was_stored_does_not_compute_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+
+    @locked_cache(300, reads=["x"])
+    def page(request: Any) -> HttpResponse:
+        ran.append(1)
+        return HttpResponse("page")
+
+    manager = runtime.manager()
+    acquire = manager.acquire
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(manager, "acquire", acquire)
+        assert page(get())["Cache-Status"].endswith("stored")  # a whole other request, between the miss and the grant
+        return acquire(*args, **kwargs)
+
+    monkeypatch.setattr(manager, "acquire", late)
+    assert page(get())["Cache-Status"] == "pooling; fwd=uri-miss; collapsed"
+    assert len(ran) == 1
+
+
 def test_nobody_queues_for_an_answer_that_cannot_be_stored() -> None:
     first = threading.Event()
     together = threading.Barrier(15)
