@@ -95,9 +95,7 @@ DATABASES = {"default": {**_database, **SCHEME.database}}
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": os.environ.get("REDIS_URL")
-        or os.environ.get("POOLING_REDIS_URL")
-        or "redis://127.0.0.1:6379/0",
+        "LOCATION": os.environ.get("REDIS_URL") or os.environ.get("POOLING_REDIS_URL") or "redis://127.0.0.1:6379/0",
         "KEY_PREFIX": _database["NAME"],
     },
     # Locks, versions and cached pages of this process: the demo is served by one process of many threads.

@@ -38,7 +38,9 @@ def book(event_id: int, user_id: int, seat_ids: Sequence[int]) -> Order:
     taken = [seat.label for seat in seats if seat.sold]
     if taken:
         raise SeatTaken(
-            f"Seat {taken[0]} has just been sold." if len(taken) == 1 else f"Seats {', '.join(taken)} have just been sold."
+            f"Seat {taken[0]} has just been sold."
+            if len(taken) == 1
+            else f"Seats {', '.join(taken)} have just been sold."
         )
     account = Account.objects.get(pk=user_id)
     total = event.price * len(seats)
