@@ -1,0 +1,44 @@
+# All paths are relative to this folder: its own path may then have spaces in it.
+SHELL := /bin/bash
+PY := .venv/bin/python
+
+.PHONY: help setup demo test check bench django-suite clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo          the demo site with private servers: a measured workload, then http://127.0.0.1:8000'
+	@echo '                   (PORT=8001 another port, SERVE=0 only the workload; DATABASE_URL, REDIS_URL your own servers)'
+	@echo 'make test          all tests, on private servers (ARGS="-k name -x" goes to pytest)'
+	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date'
+	@echo 'make bench         the pool beside its peers (ARGS="--rounds 9")'
+	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend)'
+	@echo 'make clean         removes everything that these targets made'
+	@echo 'PYTHON=python3.12  chooses the interpreter, when .venv is made'
+
+setup:
+	@scripts/bootstrap.sh
+
+demo: setup
+	@$(PY) -m demo_site.run
+
+test: setup
+	@$(PY) -m pytest $(ARGS)
+
+check: setup
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) scripts/import_rules.py
+	@$(PY) manage.py check
+	@$(PY) manage.py makemigrations --check --dry-run
+
+bench: setup
+	@$(PY) -m benchmarks $(ARGS)
+
+django-suite: setup
+	@$(PY) -m scripts.django_suite $(if $(filter 1,$(STOCK)),--stock) $(if $(PARALLEL),--parallel $(PARALLEL)) $(LABELS)
+
+clean:
+	@rm -rf .run .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@if [ -L .venv ]; then rm -f .venv; else rm -rf .venv; fi
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,61 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "pooling" / "__init__.py").read_text("utf-8"), re.M)[1]
+README = HERE / "README.md"
+
+TEST = [
+    "pytest>=8",
+    "pytest-django>=4.9",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "build>=1.2",
+]
+BENCH = ["psycopg[binary]>=3.2", "psycopg-pool>=3.2", "SQLAlchemy>=2.0"]
+DEV = [*TEST, "ruff>=0.9", "mypy>=1.14", "django-stubs>=5.1", "gunicorn>=23"]
+
+setup(
+    name="pooling",
+    version=VERSION,
+    description="A pooled MySQL backend for Django, and views that lock and cache by resource group.",
+    long_description=README.read_text("utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="pooling contributors",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["pooling", "pooling.*"]),
+    package_data={
+        "pooling": [
+            "py.typed",
+            "store/lua/*.lua",
+            "templates/**/*",
+            "static/**/*",
+            "*/templates/**/*",
+            "*/static/**/*",
+        ]
+    },
+    python_requires=">=3.11",
+    install_requires=["Django>=5.2,<6.2", "mysqlclient", "django-redis"],
+    extras_require={"test": TEST, "bench": BENCH, "dev": DEV},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Web Environment",
+        "Framework :: Django",
+        "Framework :: Django :: 5.2",
+        "Framework :: Django :: 6.0",
+        "Framework :: Django :: 6.1",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Database",
+        "Typing :: Typed",
+    ],
+    zip_safe=False,
+)

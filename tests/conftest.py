@@ -1,0 +1,38 @@
+"""Fixtures for all tests. The servers were started by tests/settings.py, see tests/servers.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import servers
+
+servers.ensure()  # for the day that somebody runs this with settings other than tests.settings
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(worker_id: str) -> str:
+    """A Redis database of this worker's own on the run's server."""
+    base = os.environ["POOLING_REDIS_URL"].rsplit("/", 1)[0]
+    return f"{base}/{int(worker_id.removeprefix('gw')) + 1 if worker_id != 'master' else 0}"
+
+
+@pytest.fixture
+def private_mariadb(tmp_path: Path) -> Iterator[servers.PrivateMariaDB]:
+    """A MariaDB server for one test that wants to kill, stop or restart it."""
+    with servers.PrivateMariaDB(tmp_path / "mariadb") as server:
+        yield server
+
+
+@pytest.fixture
+def private_redis(tmp_path: Path) -> Iterator[servers.PrivateRedis]:
+    """A Redis server for one test that wants to kill, stop or restart it."""
+    with servers.PrivateRedis(tmp_path / "redis") as server:
+        yield server
