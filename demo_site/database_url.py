@@ -10,7 +10,7 @@ EXAMPLE = "mysql://user:password@127.0.0.1:3306/boxoffice"
 def parse(url: str) -> dict[str, str]:
     """``mysql://user:password@host:port/name``, or ``mysql://user@/name?unix_socket=/run/mysqld/mysqld.sock``.
 
-    Signs with a meaning in URLs are written ``%XX`` in user, password and name. Raises ValueError saying what to change.
+    Signs with a meaning in URLs are written ``%XX`` in user, password and name. ValueError says what to change.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("mysql", "mariadb"):

@@ -210,7 +210,8 @@ def verdict(results: Sequence[Result]) -> tuple[str, bool]:
     others = [result.rate for result in results if result is not best]
     if others and max(others) > 0:
         text += f", {best.rate / max(others):.1f} times the next"
-    lost = f"{last.sold_twice} seats sold twice, {last.money_astray:.2f} of money astray, {sum(last.errors.values())} errors"
+    errors = sum(last.errors.values())
+    lost = f"{last.sold_twice} seats sold twice, {last.money_astray:.2f} of money astray, {errors} errors"
     text += f". {SCHEMES[last.scheme].title.capitalize()}: " + (
         "nothing lost, no errors." if last.clean else f"{lost}!"
     )
