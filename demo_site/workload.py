@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from demo_site import people
 from demo_site.client import Visitor
 from demo_site.schemes import SCHEMES
 from demo_site.web import WebServer, listen
@@ -233,8 +234,8 @@ def main() -> int:
     demo_data.load()
     seconds = float(os.environ.get("WORKLOAD_SECONDS") or SECONDS)
     number = int(os.environ.get("WORKLOAD_VISITORS") or VISITORS)
-    hot = demo_data.PEOPLE[:6]
-    visitors = [Visitor(hot[i % len(hot)], demo_data.PASSWORD, seed=i) for i in range(number)]
+    hot = people.PEOPLE[:6]
+    visitors = [Visitor(hot[i % len(hot)], people.PASSWORD, seed=i) for i in range(number)]
     print(f"{number} visitors, {seconds:g} s for each of {len(SCHEMES)} schemes, over HTTP …", flush=True)
     results = []
     for scheme in SCHEMES:

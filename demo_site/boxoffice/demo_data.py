@@ -10,10 +10,10 @@ from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.utils import timezone
 
+from demo_site.people import PASSWORD, PEOPLE
+
 from .models import Account, Event, Order, OrderLine, Seat, Transfer
 
-PASSWORD = "box-office"
-PEOPLE = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory", "niaj")
 OPENING = Decimal(5000)
 ROWS = "ABCDEFGHIJKLMNOP"
 SEATS_PER_ROW = 10

@@ -12,8 +12,8 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
-from demo_site.boxoffice.demo_data import PASSWORD
 from demo_site.client import Visitor
+from demo_site.people import PASSWORD
 from demo_site.web import WebServer, listen
 
 from .site import Site

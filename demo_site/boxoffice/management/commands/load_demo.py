@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from demo_site import people
 from demo_site.boxoffice import demo_data
 from demo_site.boxoffice.models import Account, Event, Seat
 
@@ -15,5 +16,5 @@ class Command(BaseCommand):
         demo_data.load()
         self.stdout.write(
             f"{Event.objects.count()} events with {Seat.objects.count()} seats, {Account.objects.count()} accounts. "
-            f"Sign in as {', '.join(demo_data.PEOPLE[:3])}, … with the password {demo_data.PASSWORD!r}."
+            f"Sign in as {', '.join(people.PEOPLE[:3])}, … with the password {people.PASSWORD!r}."
         )
