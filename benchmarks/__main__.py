@@ -21,10 +21,11 @@ from pooling.pool import ConnectionPool, Failure, PoolOptions
 
 
 class Peer(NamedTuple):
-    """One pool: ``use`` takes a connection and gives it back, once."""
+    """One pool: ``use`` takes a connection and gives it back, once; ``hold`` lets others run in between."""
 
     name: str
     use: Callable[[], None]
+    hold: Callable[[], None]
     close: Callable[[], None]
 
 
@@ -81,7 +82,12 @@ def ours(size: int) -> Peer:
     def use() -> None:
         put(get())
 
-    return Peer("pooling", use, pool.close)
+    def hold() -> None:
+        connection = get()
+        time.sleep(0)
+        put(connection)
+
+    return Peer("pooling", use, hold, pool.close)
 
 
 def psycopg(size: int) -> Peer:
@@ -99,23 +105,36 @@ def psycopg(size: int) -> Peer:
     def use() -> None:
         put(get())
 
-    return Peer("psycopg_pool", use, pool.close)
+    def hold() -> None:
+        connection = get()
+        time.sleep(0)
+        put(connection)
+
+    return Peer("psycopg_pool", use, hold, pool.close)
 
 
 def sqlalchemy(size: int) -> Peer:
     from sqlalchemy.pool import QueuePool
 
-    pool = QueuePool(Connection, pool_size=size, max_overflow=0, timeout=60, reset_on_return=None)
+    creator: Any = Connection
+    pool = QueuePool(creator, pool_size=size, max_overflow=0, timeout=60, reset_on_return=None)
     get = pool.connect
 
     def use() -> None:
         get().close()
 
-    return Peer("SQLAlchemy QueuePool", use, pool.dispose)
+    def hold() -> None:
+        connection = get()
+        time.sleep(0)
+        connection.close()
+
+    return Peer("SQLAlchemy QueuePool", use, hold, pool.dispose)
 
 
 PEERS: tuple[Callable[[int], Peer], ...] = (ours, psycopg, sqlalchemy)
-CASES = ((1, 4), (4, 4), (8, 4), (32, 4))  # threads, connections
+# Threads, connections, hold? Held for no time, connections hardly ever run out: a use is over before the interpreter
+# switches threads. With more threads than connections the holder gives way once, so that the others have to queue.
+CASES = ((1, 4, False), (4, 4, False), (4, 4, True), (8, 4, True), (32, 4, True))
 
 
 def measure(use: Callable[[], None], threads: int, uses: int) -> float:
@@ -144,7 +163,7 @@ def measure(use: Callable[[], None], threads: int, uses: int) -> float:
     return (time.perf_counter() - start) * uses / (share * threads)
 
 
-def case(threads: int, size: int, rounds: int, uses: int) -> dict[str, list[float]]:
+def case(threads: int, size: int, held: bool, rounds: int, uses: int) -> dict[str, list[float]]:
     """Microseconds per use, by pool, one number a round."""
     peers = []
     for make in PEERS:
@@ -158,12 +177,13 @@ def case(threads: int, size: int, rounds: int, uses: int) -> dict[str, list[floa
     gc.disable()
     try:
         for peer in peers:
-            measure(peer.use, threads, max(uses // 10, threads))
+            measure(peer.hold if held else peer.use, threads, max(uses // 10, threads))
         for number in range(rounds):
             turn = number % len(peers)
             for peer in peers[turn:] + peers[:turn]:
                 gc.collect()
-                found[peer.name].append(measure(peer.use, threads, uses) / uses * 1e6)
+                seconds = measure(peer.hold if held else peer.use, threads, uses)
+                found[peer.name].append(seconds / uses * 1e6)
     finally:
         gc.enable()
         for peer in peers:
@@ -180,16 +200,15 @@ def main() -> int:
         parser.error("at least 1 round and 1000 uses are needed")
     print(f"Checkout and return, median of {options.rounds} interleaved rounds of {options.uses} uses;")
     print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}.\n")
-    print("| threads | connections | pool | µs per use | slowest round | beside pooling |")
-    print("|--:|--:|:--|--:|--:|--:|")
-    for threads, size in CASES:
-        found = case(threads, size, options.rounds, options.uses)
+    print("| threads | connections | held | pool | µs per use | slowest round | beside pooling |")
+    print("|--:|--:|:--|:--|--:|--:|--:|")
+    for threads, size, held in CASES:
+        found = case(threads, size, held, options.rounds, options.uses)
         mine = statistics.median(found["pooling"])
         for name, times in found.items():
             median = statistics.median(times)
-            print(
-                f"| {threads} | {size} | {name} | {median:.2f} | {max(times):.2f} | {median / mine:.2f}x |", flush=True
-            )
+            row = f"| {threads} | {size} | {'yes' if held else 'no'} | {name} | {median:.2f} | {max(times):.2f} |"
+            print(f"{row} {median / mine:.2f}x |", flush=True)
     return 0
 
 

@@ -307,6 +307,7 @@ class PrivateMariaDB(PrivateServer):
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--skip-name-resolve",
+                "--force",  # also where the machine's own name has no address
                 *_as_current_user(),
                 *self._zones(link),
             ]
