@@ -1,0 +1,24 @@
+"""Fork: the child starts with empty pools and does not touch its parent's sessions."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+_pools: weakref.WeakSet[Engine[Any]] = weakref.WeakSet()
+
+
+def register(pool: Engine[Any]) -> None:
+    _pools.add(pool)
+
+
+def _in_child() -> None:
+    for pool in list(_pools):
+        pool._after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,32 @@
+"""The maintenance thread: refills, shrinks and replaces connections that nobody is using."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+def start(pool: Engine[Any]) -> threading.Thread:
+    """A daemon that knows the pool weakly: a pool that nobody uses any more is collected, and its thread ends."""
+    wake = pool._wake
+    ref = weakref.ref(pool, lambda _: wake.set())
+    thread = threading.Thread(target=_run, args=(ref, wake), name=f"pooling-maintenance-{pool.name}", daemon=True)
+    thread.start()
+    return thread
+
+
+def _run(ref: weakref.ref[Engine[Any]], wake: threading.Event) -> None:
+    while True:
+        wake.clear()  # before looking, so that a call during the work is not lost
+        pool = ref()
+        if pool is None:
+            return
+        delay = pool._maintain()
+        del pool  # or it could not be collected while this thread sleeps
+        if delay is None:
+            return
+        wake.wait(delay)

@@ -1,0 +1,77 @@
+"""The pool's options, validated when they are made. Names and meanings are psycopg_pool's."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"Pool option {name!r} must be a whole number, not {value!r}.")
+    if value < least:
+        raise ValueError(f"Pool option {name!r} must be at least {least}, not {value!r}.")
+    return value
+
+
+def seconds(name: str, value: object, *, zero: bool = False) -> float:
+    """``value`` as a finite number of seconds above zero (with ``zero``: or zero). Else ValueError naming ``name``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} must be a number of seconds, not {value!r}.")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        least = "at least 0" if zero else "more than 0"
+        raise ValueError(f"{name} must be a finite number of seconds, {least}, not {value!r}.")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """Sizes in connections, times in seconds. Any fault raises ValueError and says what to change.
+
+    ``min_size``           connections kept open even when nobody needs them; 0 opens none before the first use.
+    ``max_size``           at most so many are open or being opened at any time.
+    ``timeout``            how long a checkout waits before it raises PoolTimeout; also the limit for one connect.
+    ``max_waiting``        at most so many checkouts wait, further ones raise PoolFull; 0 is no bound.
+    ``max_lifetime``       a connection is replaced after this time, less up to 5 % so that not all go at once.
+    ``max_idle``           an unused connection beyond ``min_size`` is closed after this time.
+    ``reconnect_timeout``  the pool stops refilling ``min_size`` by itself when the server was down for this long;
+                           the next checkout starts it again.
+    """
+
+    min_size: int = 0
+    max_size: int = 10
+    timeout: float = 30.0
+    max_waiting: int = 0
+    max_lifetime: float = 3600.0
+    max_idle: float = 600.0
+    reconnect_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        _whole("min_size", self.min_size, 0)
+        _whole("max_size", self.max_size, 1)
+        _whole("max_waiting", self.max_waiting, 0)
+        if self.max_size < self.min_size:
+            raise ValueError(
+                f"Pool option 'max_size' ({self.max_size}) is smaller than 'min_size' ({self.min_size}). "
+                f"Raise the one or lower the other."
+            )
+        for name in ("timeout", "max_lifetime", "max_idle", "reconnect_timeout"):
+            object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
+
+    @classmethod
+    def parse(cls, value: Literal[True] | Mapping[str, Any]) -> PoolOptions:
+        """Options from ``True`` (all defaults) or a mapping. ValueError; for an unknown name, it tells the nearest known."""
+        if value is True:
+            return cls()
+        if not isinstance(value, Mapping):
+            raise ValueError(f"Pool options must be True or a dict such as {{'max_size': 10}}, not {value!r}.")
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in value:
+            if name not in known:
+                near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.0)[0]
+                raise ValueError(f"There is no pool option {name!r}. Did you mean {near!r}?")
+        return cls(**value)
