@@ -1,0 +1,225 @@
+"""Django's MySQL backend with a connection pool behind ``OPTIONS["pool"]``.
+
+Without that option every method here hands over to Django's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError
+from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from django.db.backends.mysql import base as mysql
+from django.utils.asyncio import async_unsafe
+from django.utils.functional import cached_property
+
+from pooling.errors import PoolTimeout
+from pooling.pool import ConnectionPool, PoolOptions
+
+from .creation import DatabaseCreation
+from .driver import Connection, MySQLDriver
+
+Key = tuple[Any, ...]
+
+
+def _frozen(value: Any) -> Any:
+    """A hashable stand-in for a connection parameter: equal for equal values, and for nothing else we pass."""
+    if isinstance(value, Mapping):
+        return tuple(sorted(((repr(key), _frozen(item)) for key, item in value.items()), key=lambda pair: pair[0]))
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(item) for item in value)
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        return type(value).__name__, value
+    return "object", id(value)
+
+
+class DatabaseWrapper(mysql.DatabaseWrapper):
+    """A connection of one thread; pooled when ``OPTIONS["pool"]`` is True or a dict of pool options."""
+
+    creation_class = DatabaseCreation
+
+    # One pool for each set of effective parameters: never by alias, which a test run points to another database.
+    _connection_pools: ClassVar[dict[Key, ConnectionPool[Connection]]] = {}
+    # What the server said about itself, for each pool: asked once, not by every thread's wrapper.
+    _server_facts: ClassVar[dict[Key, dict[str, Any]]] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._checking_out = False
+        self._key_memo: tuple[Any, Key] | None = None
+
+    # ----- the pool -----
+
+    @property
+    def _pool_option(self) -> Any:
+        option = self.settings_dict["OPTIONS"].get("pool")
+        return None if self.alias == NO_DB_ALIAS or option is None or option is False else option
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        params.pop("pool", None)
+        return params
+
+    def _pool_key(self, params: dict[str, Any]) -> Key:
+        """The identity of the pool for ``params``, remembered as long as nothing of it changes."""
+        asked = (params, self._pool_option, self.settings_dict["AUTOCOMMIT"], self.isolation_level)
+        memo = self._key_memo
+        if memo is None or memo[0] != asked:
+            # Django's own converters are the same for all: left out, they make every lookup of the key cheaper.
+            named = {name: value for name, value in params.items() if value is not mysql.django_conversions}
+            key = (self.settings_dict["NAME"], _frozen(named), *(_frozen(part) for part in asked[1:]))
+            # A copy, since an options dict may be changed in place.
+            option = asked[1]
+            memo = (params, dict(option) if isinstance(option, Mapping) else option, *asked[2:]), key
+            self._key_memo = memo
+        return memo[1]
+
+    @property
+    def pool(self) -> ConnectionPool[Connection] | None:
+        """The pool that a checkout would use now, made if need be; None without ``OPTIONS["pool"]``.
+
+        Raises ImproperlyConfigured for bad pool options and for ``CONN_MAX_AGE``.
+        """
+        return None if self._pool_option is None else self._pool_for(self.get_connection_params())
+
+    def _pool_for(self, params: dict[str, Any]) -> ConnectionPool[Connection]:
+        key = self._pool_key(params)
+        pool = self._connection_pools.get(key)
+        return self._make_pool(key, params) if pool is None else pool
+
+    def _make_pool(self, key: Key, params: dict[str, Any]) -> ConnectionPool[Connection]:
+        if self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
+            raise ImproperlyConfigured(
+                "Pooling doesn't support persistent connections. Set CONN_MAX_AGE to 0, or leave it out, for the "
+                f"database {self.alias!r}: the pool keeps the connections."
+            )
+        option = self._pool_option
+        if option is not True and not isinstance(option, Mapping):
+            raise ImproperlyConfigured(
+                f"OPTIONS['pool'] of the database {self.alias!r} must be True, False or a dict of pool options, "
+                f"not {option!r}."
+            )
+        try:
+            options = PoolOptions.parse(option)
+        except (ValueError, TypeError) as error:
+            raise ImproperlyConfigured(f"OPTIONS['pool'] of the database {self.alias!r}: {error}") from error
+        driver = MySQLDriver(params, autocommit=self.settings_dict["AUTOCOMMIT"], isolation=self.isolation_level)
+        pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias)
+        # Threads may get here together. No pool has connected yet, so the losers' are simply dropped.
+        return self._connection_pools.setdefault(key, pool)
+
+    def close_pool(self) -> None:
+        """Close this database's pool, if there is one; the next use opens a new one."""
+        if self._pool_option is not None:
+            self._drop_pool(self._pool_key(self.get_connection_params()))
+
+    @classmethod
+    def _drop_pool(cls, key: Key) -> None:
+        cls._server_facts.pop(key, None)
+        pool = cls._connection_pools.pop(key, None)
+        if pool is not None:
+            pool.close()
+
+    @classmethod
+    def _close_pools_of(cls, name: str | None) -> None:
+        """Close every pool that is connected to the database ``name``."""
+        for key in [key for key in list(cls._connection_pools) if key[0] == name]:
+            cls._drop_pool(key)
+
+    # ----- checkout -----
+
+    @async_unsafe
+    def connect(self) -> None:
+        self._checking_out = self._pool_option is not None
+        try:
+            super().connect()
+        except BaseException:
+            # Half a checkout would hold its connection until the thread asks for the next one.
+            if self._checking_out and self.connection is not None:
+                self._give_back(discard=True)
+            raise
+        finally:
+            self._checking_out = False
+
+    @async_unsafe
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self._pool_option is None:
+            return super().get_new_connection(conn_params)
+        pool = self._pool_for(conn_params)
+        try:
+            connection = pool.getconn()
+        except PoolTimeout as error:
+            raise OperationalError(str(error)) from error
+        connection.pool = pool
+        return connection
+
+    def init_connection_state(self) -> None:
+        """Send the session's settings; at a checkout they stand already, and only the version is checked, once."""
+        if self._checking_out:
+            BaseDatabaseWrapper.init_connection_state(self)
+        else:
+            super().init_connection_state()
+
+    @async_unsafe
+    def ensure_connection(self) -> None:
+        connection = self.connection
+        if isinstance(connection, Connection) and connection.abandoned:
+            # Made before a fork: it is the parent's. A transaction of the parent cannot be gone on with.
+            self.close()
+        super().ensure_connection()
+
+    @cached_property
+    def mysql_server_data(self) -> dict[str, Any]:
+        if self._pool_option is None:
+            return super().mysql_server_data
+        key = self._pool_key(self.get_connection_params())
+        facts = self._server_facts.get(key)
+        if facts is None:
+            facts = self._server_facts[key] = super().mysql_server_data
+        return facts
+
+    # ----- return -----
+
+    def _close(self) -> None:
+        if isinstance(self.connection, Connection):
+            with self.wrap_database_errors:
+                self._give_back(discard=self.connection.broken)
+        else:
+            super()._close()  # type: ignore[misc]
+
+    def _give_back(self, *, discard: bool) -> None:
+        # Forgotten first: whatever happens below, this wrapper has it no more.
+        connection, self.connection = self.connection, None
+        pool, connection.pool = connection.pool, None
+        if connection.abandoned or pool is None:
+            return
+        if discard:
+            pool.discard(connection)
+        else:
+            pool.putconn(connection)
+
+    def is_usable(self) -> bool:
+        if self.connection is None:
+            return False
+        if not isinstance(self.connection, Connection):
+            return bool(super().is_usable())
+        if self.connection.abandoned or not super().is_usable():
+            # Given back, it would be the first that the next checkout gets.
+            self.connection.broken = True
+            return False
+        return True
+
+    def release_if_clean(self) -> bool:
+        """Give the pooled connection back early, before a wait for something else, and say whether it was done.
+
+        Nothing happens without a pool, in a transaction, with autocommit off, or with a session that is not clean.
+        """
+        connection = self.connection
+        if not isinstance(connection, Connection) or self.in_atomic_block or not self.autocommit:
+            return False
+        if not connection.clean or self.run_on_commit:
+            return False
+        self.close()
+        return True

@@ -1,0 +1,275 @@
+"""The only module that imports MySQLdb: a connection that knows the state of its session, and the pool's Driver.
+
+The connection sniffs every statement in its own ``query()``, so that raw use of ``connection.connection`` is
+seen as well as Django's cursors. It never asks the server about its state.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import MySQLdb
+from MySQLdb.connections import Connection as BaseConnection
+
+from pooling.pool import Failure
+
+from .session import Effect, classify
+
+_CAPACITY = frozenset({1040, 1203, 1226})
+_DOWN = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2055})
+# Codes after which this very connection is useless.
+_LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055})
+
+# Every live connection by id: a forked child has to disarm all of them, also those that a thread was using.
+_live: dict[int, weakref.ref[Connection]] = {}
+
+
+def _code(error: BaseException) -> int:
+    code = error.args[0] if error.args else 0
+    return code if isinstance(code, int) else 0
+
+
+class Connection(BaseConnection):  # type: ignore[misc]
+    """A MySQLdb connection that records what its user did to the session.
+
+    ``dirty``: needs a reset. ``broken``: must be closed. ``transaction``: one may be open that the client library
+    does not show. ``pending``: a statement was sent whose result nobody has taken. ``pool``: where it came from,
+    while it is checked out. ``abandoned``: it belongs to the parent process.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.fd = -1
+        self.dirty = self.broken = self.transaction = self.pending = self.abandoned = False
+        self.implicit = False
+        self.pool: Any = None
+        super().__init__(**kwargs)
+        # Recorded now: once somebody closed the connection, its number may belong to another socket.
+        self.fd = self.fileno()
+        self._poll = select.poll()
+        self._poll.register(self.fd, select.POLLIN)
+        key = id(self)
+        _live[key] = weakref.ref(self, lambda _: _live.pop(key, None))
+
+    def settle(self, *, implicit: bool) -> None:
+        """The session is in its initial state from here on. ``implicit``: every statement may open a transaction."""
+        self.dirty = self.transaction = self.pending = False
+        self.implicit = implicit
+
+    @property
+    def clean(self) -> bool:
+        """Whether the next user would find nothing of this one, without asking the server."""
+        return not (
+            self.dirty or self.broken or self.transaction or self.pending or self.get_autocommit() == self.implicit
+        )
+
+    def _note(self, statement: Any) -> None:
+        if isinstance(statement, str):
+            statement = statement.encode("utf-8", "surrogateescape")
+        effect = classify(statement)
+        if effect:
+            if effect is Effect.BEGINS:
+                self.transaction = True
+            elif effect is Effect.DIRTY or effect is Effect.UNCLEAR:
+                self.dirty = True
+                self.broken = self.broken or effect is Effect.UNCLEAR
+        elif self.implicit:
+            self.transaction = True
+
+    def query(self, query: Any) -> None:
+        if isinstance(query, bytearray):
+            query = bytes(query)
+        self._note(query)
+        # Cleared by store_result(): an interrupt anywhere between leaves a connection that nobody can use.
+        self.pending = True
+        try:
+            super().query(query)
+        except MySQLdb.Error as error:
+            self.pending = False
+            if _code(error) in _LOST:
+                self.broken = True
+            raise
+
+    def send_query(self, *args: Any, **kwargs: Any) -> Any:
+        self.pending = self.dirty = True
+        return super().send_query(*args, **kwargs)
+
+    def store_result(self) -> Any:
+        result = super().store_result()
+        self.pending = False
+        return result
+
+    def commit(self) -> None:
+        super().commit()
+        self.transaction = False
+
+    def rollback(self) -> None:
+        super().rollback()
+        self.transaction = False
+
+    def select_db(self, *args: Any) -> Any:
+        self.dirty = True
+        return super().select_db(*args)
+
+    def change_user(self, *args: Any, **kwargs: Any) -> Any:
+        # Another user's session is nothing a reset of ours can be trusted with.
+        self.broken = True
+        return super().change_user(*args, **kwargs)
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        self.dirty = True
+        super().set_character_set(charset, collation)
+
+    def set_server_option(self, option: int) -> Any:
+        self.broken = True
+        return super().set_server_option(option)
+
+    def ping(self, *args: Any) -> Any:
+        if args:
+            # A reconnect behind our back would leave a new session without any of our settings.
+            self.broken = True
+        return super().ping(*args)
+
+    def close(self) -> None:
+        self.fd = -1
+        super().close()
+
+    def hang_up(self) -> None:
+        """In a forked child: make sure that nothing is ever said on the parent's socket, not even goodbye."""
+        self.abandoned = self.broken = True
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.dup2(null, fd, inheritable=False)
+            finally:
+                os.close(null)
+
+    def renew(self, user: str, password: str, database: str | None) -> None:
+        """A new session on the same socket."""
+        super().change_user(user, password, database)
+
+
+def _hang_up_all() -> None:
+    for reference in list(_live.values()):
+        connection = reference()
+        if connection is not None:
+            connection.hang_up()
+    _live.clear()
+
+
+os.register_at_fork(after_in_child=_hang_up_all)
+
+
+class MySQLDriver:
+    """Opens, judges and resets connections for one pool.
+
+    ``params`` are MySQLdb.connect()'s; ``isolation`` is a transaction isolation level or None for the server's.
+    """
+
+    errors: tuple[type[BaseException], ...] = (MySQLdb.Error,)
+
+    def __init__(self, params: Mapping[str, Any], *, autocommit: bool, isolation: str | None) -> None:
+        self.params = dict(params)
+        self.autocommit = autocommit
+        self.isolation = isolation
+
+    def connect(self, timeout: float) -> Connection:
+        params = {**self.params, "autocommit": self.autocommit}
+        limit = params.get("connect_timeout") or 0
+        if math.isfinite(timeout):
+            # The client library counts whole seconds, and 0 means for ever.
+            ours = max(1, math.ceil(timeout))
+            params["connect_timeout"] = min(limit, ours) if limit else ours
+        connection = Connection(**params)
+        try:
+            # mysqlclient's encoder of bytes does not work; Django takes it out as well.
+            if connection.encoders.get(bytes) is bytes:
+                connection.encoders.pop(bytes)
+            self._initialise(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _initialise(self, connection: Connection) -> None:
+        # One by one, since OPTIONS may switch multi statements off.
+        _run(connection, "SET SQL_AUTO_IS_NULL = 0")
+        if self.isolation:
+            _run(connection, f"SET SESSION TRANSACTION ISOLATION LEVEL {self.isolation.upper()}")
+        if not self.autocommit:
+            connection.commit()
+        connection.settle(implicit=not self.autocommit)
+
+    def close(self, conn: Connection) -> None:
+        if conn.abandoned or not conn.open:
+            return
+        try:
+            conn.close()
+        except MySQLdb.Error:
+            conn.broken = True  # closed by somebody already: nothing is left to close
+
+    def alive(self, conn: Connection) -> bool:
+        """Nothing may be waiting on an idle connection's socket: neither an end of file nor a stray message."""
+        return conn.fd >= 0 and not conn.broken and bool(conn.open) and not conn._poll.poll(0)
+
+    def ping(self, conn: Connection) -> bool:
+        try:
+            conn.ping()
+        except MySQLdb.Error:
+            return False
+        return True
+
+    def reset(self, conn: Connection) -> bool:
+        if conn.clean:
+            return bool(conn.open)
+        if conn.broken or conn.pending or conn.fd < 0 or not conn.open:
+            return False
+        try:
+            if conn.dirty:
+                return self._renew(conn)
+            conn.rollback()
+            conn.autocommit(self.autocommit)
+        except MySQLdb.Error:
+            conn.broken = True
+            return False
+        conn.settle(implicit=not self.autocommit)
+        return True
+
+    def _renew(self, conn: Connection) -> bool:
+        params = self.params
+        user = params.get("user")
+        if not user or params.get("read_default_file") or params.get("read_default_group"):
+            return False  # the credentials stand in a file that only connect() reads
+        password = params.get("password") or params.get("passwd") or ""
+        conn.renew(user, password, params.get("database") or params.get("db"))
+        # The new session has the server's defaults, while the client library may still believe in the old ones:
+        # all that connect() set is said again, in its order, or strings would be escaped for another charset.
+        if params.get("init_command"):
+            _run(conn, params["init_command"])
+        conn.set_character_set(params.get("charset") or conn.character_set_name(), params.get("collation") or "")
+        if params.get("sql_mode"):
+            conn.set_sql_mode(params["sql_mode"])
+        conn.autocommit(self.autocommit)
+        self._initialise(conn)
+        return True
+
+    def abandon(self, conn: Connection) -> None:
+        conn.hang_up()
+
+    def classify(self, error: BaseException) -> Failure:
+        code = _code(error)
+        if code in _CAPACITY:
+            return Failure.CAPACITY
+        return Failure.DOWN if code in _DOWN else Failure.OTHER
+
+
+def _run(connection: Connection, statement: str) -> None:
+    connection.query(statement)
+    connection.store_result()
+    while connection.next_result() == 0:
+        connection.store_result()

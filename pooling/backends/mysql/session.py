@@ -1,0 +1,92 @@
+"""What a statement does to the session it runs in (pure; no driver, no Django).
+
+The driver's connection asks this for every statement it sends, so the ordinary case has to cost next to
+nothing: one look at the first word and a few substring searches. Only a statement that contains something
+suspicious, perhaps merely inside a literal, is taken apart. Doubt is always answered with DIRTY.
+
+Not seen: what stored functions and triggers do to the session.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+
+class Effect(enum.IntEnum):
+    """What is left behind in the session. CLEAN is 0, so that a truth test is enough for the usual case."""
+
+    CLEAN = 0
+    BEGINS = 1  # an explicit transaction is open now
+    ENDS = 2  # the explicit transaction is over
+    DIRTY = 3  # the session must be reset before somebody else uses it
+    UNCLEAR = 4  # a reset does not undo it: the connection must be closed
+
+
+_CLEAN_WORDS = frozenset(
+    b"SELECT INSERT UPDATE DELETE REPLACE WITH VALUES TABLE SHOW EXPLAIN DESCRIBE DESC SAVEPOINT RELEASE CREATE ALTER "
+    b"DROP TRUNCATE RENAME ANALYZE CHECK OPTIMIZE GRANT REVOKE UNLOCK KILL".split()
+)
+_FIRST_WORD = re.compile(rb"[\s(]*([A-Za-z]+)")
+# Tokens in which nothing is code. An executable comment is code and is not matched; a hint is a comment.
+_COMMENT = rb"--(?=\s|\Z)[^\n]*|\#[^\n]*|/\*(?!M?!).*?\*/"
+_QUOTED = rb"""|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`(?:[^`]|``)*`"""
+_QUOTED_PLAIN = rb"""|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`"""
+_TOKENS = re.compile(_COMMENT + _QUOTED, re.DOTALL)
+_TOKENS_PLAIN = re.compile(_COMMENT + _QUOTED_PLAIN, re.DOTALL)
+# A user variable (not a @@system one), a second statement, a quote or a comment left open, a user lock.
+_HAZARD = re.compile(rb"(?<!@)@(?!@)|:=|;|['\"`]|/\*|\*/|_LOCK", re.IGNORECASE)
+_CREATE_TEMPORARY = re.compile(rb"\s*CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", re.IGNORECASE)
+_START = re.compile(rb"\s*(?:START\s+TRANSACTION\b|BEGIN(?:\s+WORK)?\s*\Z)", re.IGNORECASE)
+_END = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s*\Z", re.IGNORECASE)
+_CHAIN = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s+AND\s+CHAIN\s*\Z", re.IGNORECASE)
+_ROLLBACK_TO = re.compile(rb"\s*ROLLBACK(?:\s+WORK)?\s+TO\b", re.IGNORECASE)
+
+
+def classify(statement: bytes) -> Effect:
+    """The effect of ``statement`` (as sent, parameters filled in) on its session."""
+    upper = statement.upper()
+    if (
+        upper[:6] in (b"SELECT", b"INSERT", b"UPDATE", b"DELETE")
+        and not upper[6:7].isalnum()
+        and b"@" not in upper
+        and b";" not in upper
+        and b"/*" not in upper
+        and b"_LOCK" not in upper
+    ):
+        return Effect.CLEAN
+    return _examine(statement)
+
+
+def _examine(statement: bytes) -> Effect:
+    # Whether a backslash escapes depends on sql_mode, which is not known here: the statement must be harmless
+    # under both readings.
+    effect = _judge(_TOKENS.sub(b" ", statement))
+    if effect is not Effect.UNCLEAR and b"\\" in statement:
+        effect = max(effect, _judge(_TOKENS_PLAIN.sub(b" ", statement)))
+    return effect
+
+
+def _judge(code: bytes) -> Effect:
+    code = code.rstrip(b"; \t\r\n\0")
+    first = _FIRST_WORD.match(code)
+    if first is None:
+        return Effect.DIRTY if code.strip() else Effect.CLEAN
+    word = first.group(1).upper()
+    if word == b"XA":
+        return Effect.UNCLEAR
+    if b";" in code and re.search(rb"\bXA\b", code, re.IGNORECASE):
+        return Effect.UNCLEAR
+    if _HAZARD.search(code):
+        return Effect.DIRTY
+    if word in (b"START", b"BEGIN") and _START.match(code):
+        return Effect.BEGINS
+    if word in (b"COMMIT", b"ROLLBACK"):
+        if _END.match(code):
+            return Effect.ENDS
+        if _CHAIN.match(code):
+            return Effect.BEGINS
+        return Effect.CLEAN if _ROLLBACK_TO.match(code) else Effect.DIRTY
+    if word not in _CLEAN_WORDS or _CREATE_TEMPORARY.match(code):
+        return Effect.DIRTY
+    return Effect.CLEAN
