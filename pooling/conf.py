@@ -57,7 +57,7 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def seconds(name: str, value: Any, *, zero: bool = False) -> float:
-    """A finite number of seconds above zero (with ``zero``, or zero); ImproperlyConfigured naming ``name`` otherwise."""
+    """A finite number of seconds above zero (or zero, if ``zero``); ImproperlyConfigured naming ``name`` otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ImproperlyConfigured(f"{name} must be a number of seconds, not {value!r}.")
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
@@ -132,7 +132,7 @@ def parse(raw: Any) -> Settings:
     """Validate a ``POOLING`` dict."""
     if not isinstance(raw, Mapping):
         raise ImproperlyConfigured(f"POOLING must be a dict, not {type(raw).__name__}.")
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in _VALIDATORS:
             near = difflib.get_close_matches(str(key).upper(), _VALIDATORS, n=1, cutoff=0.0)[0]

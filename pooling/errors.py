@@ -27,7 +27,7 @@ class PoolTimeout(PoolingError):
 
 
 class PoolFull(PoolTimeout):
-    """``max_waiting`` requests were queued already. Reaches Django code as ``OperationalError``, as PoolTimeout does."""
+    """``max_waiting`` requests were queued already. Reaches Django code as ``OperationalError``, as PoolTimeout."""
 
 
 class PoolClosed(PoolTimeout):

@@ -18,7 +18,9 @@ from typing import Any
 from .errors import GroupError
 
 MAX_BYTES = 191  # the longest utf8mb4 column that every supported server can index
-_LONG_VALUE = 96  # bytes of one escaped value; longer ones are replaced by their digest
+# Bytes of one escaped value; longer ones are replaced by a digest of that size, so that three values of any length
+# fit into one group. Level by level: a group and what is below it must escape the same value to the same text.
+_LONG_VALUE = 48
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff%/{}\\]")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -107,7 +109,7 @@ def escape(value: object) -> str:
         return "%empty"
     escaped = _ESCAPE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode("utf-8", "surrogatepass")), text)
     if len(escaped.encode()) > _LONG_VALUE:
-        return "%sha256." + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return "%sha256." + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
     return escaped
 
 
@@ -148,7 +150,8 @@ class Template:
     def parse(cls, source: str) -> Template:
         if not isinstance(source, str):
             raise GroupError(
-                f"A group template is a string such as 'catalog/{{slug}}' or a callable, not {type(source).__name__}: {source!r}."
+                f"A group template is a string such as 'catalog/{{slug}}' or a callable, "
+                f"not {type(source).__name__}: {source!r}."
             )
         levels: list[tuple[str, bool]] = []
         for level in source.split("/"):
@@ -233,7 +236,7 @@ DOWN = "D:"  # it was written, and with it everything below
 
 
 def read_epochs(reads: Iterable[str]) -> tuple[str, ...]:
-    """The epochs that an answer made from ``reads`` depends on: U of each, D of each proper ancestor. Sorted, no doubles."""
+    """What an answer made from ``reads`` depends on: U of each, D of each proper ancestor. Sorted, no doubles."""
     names = set()
     for path in reads:
         names.add(UP + path)

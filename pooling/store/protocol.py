@@ -29,6 +29,7 @@ class LockRequest:
     ``watches``  epochs whose values the grant reports: captured while the lock is held, before any snapshot.
     ``family``   tickets that the caller holds already. Not empty makes the request *nested*: it is blocked by
                  holders outside the family only and passes waiters, since its holders may be waiting for the family.
+                 When a release frees nested waiters and others, the nested ones are served first.
     ``follow``   a resource for single-flight. Is it held or waited for by anyone, then the request asks for S on
                  it alone instead of ``wants`` (which must contain it with X), and the grant says ``leading=False``.
     ``nowait``   refuse instead of queueing.
@@ -105,7 +106,8 @@ class Store(Protocol):
         ...
 
     def renew(self, tickets: Sequence[str], lease: float) -> list[bool]:
-        """Prolong the leases of held tickets to ``lease`` seconds from now; per ticket, whether it is still held."""
+        """Prolong the leases of held tickets to ``lease`` seconds from now; per ticket, whether it is still held. One
+        whose lease has run out is held until somebody conflicting reaps it."""
         ...
 
     def parties(self, groups: Sequence[str] | None = None) -> list[Party]:

@@ -1,0 +1,145 @@
+"""What a context holds: `Held`, and the stack of them that tasks and `sync_to_async` inherit."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from ..errors import LockLost
+from ..groups import Plan
+from ..store.protocol import Vector, Wants
+
+if TYPE_CHECKING:
+    from .manager import LockManager
+
+
+class Held:
+    """Groups held by the current context, from `LockManager.acquire`.
+
+    ``groups``  (group, `Mode`) pairs that this hold stands on, in canonical order, intentions included.
+    ``reads``, ``writes``  the declared groups.
+    ``fence``   the grant's token; grows from grant to grant.
+    ``vector``  values of the epochs in ``watches``, read in the step that made the grant.
+    ``leading`` False: somebody else computed meanwhile (single-flight), and the groups are *not* held.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_forks",
+        "_lease",
+        "_lost",
+        "_manager",
+        "_needs",
+        "_open",
+        "_renews",
+        "_taken",
+        "_thread",
+        "_ticket",
+        "fence",
+        "groups",
+        "leading",
+        "reads",
+        "vector",
+        "view",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        manager: LockManager,
+        plan: Plan,
+        *,
+        ticket: str | None,
+        taken: Wants,
+        needs: tuple[Held, ...],
+        fence: int,
+        vector: Vector,
+        leading: bool,
+        lease: float,
+        renews: tuple[str, ...],
+        view: str,
+        thread: threading.Thread | None,
+    ) -> None:
+        self.groups = plan.wants
+        self.reads = plan.reads
+        self.writes = plan.writes
+        self.fence = fence
+        self.vector = vector
+        self.leading = leading
+        self.view = view
+        self._manager = manager
+        self._ticket = ticket  # None: everything was held already
+        self._taken = taken  # what this hold itself added to the lock table
+        self._needs = needs  # holds whose groups it uses besides
+        self._lease = lease
+        self._renews = renews
+        self._thread = thread
+        self._open = True
+        self._lost = False
+        self._forks = _forks
+
+    @property
+    def active(self) -> bool:
+        """Neither released by its owner nor inherited over a fork. A lost lease does not end it: see `check`."""
+        if not self._open or self._forks != _forks:
+            return False
+        # One that took something itself goes on when an outer hold ends first; one that only borrowed ends with it.
+        return self._ticket is not None or all(hold.active for hold in self._needs)
+
+    def check(self) -> None:
+        """Raise LockLost unless all groups are still held. Prolongs the lease; one call to the store."""
+        name = ", ".join(repr(group) for group in (*self.writes, *self.reads)) or "nothing"
+        if self._forks != _forks:
+            raise LockLost(f"The lock on {name} belongs to the parent process: a fork inherits no locks.")
+        if not self.active:
+            raise LockLost(f"The lock on {name} was released already. Do the work before that.")
+        for hold in self._needs:
+            hold.check()
+        if self._ticket is None:
+            return
+        if self._lost or not self._manager.store.renew([self._ticket], self._lease)[0]:
+            self._lost = True
+            raise LockLost(
+                f"The lock on {name} was lost while {self.view or 'its holder'} was inside: its lease of "
+                f"{self._lease:g} s ran out without a renewal, or it was broken by hand. Nothing may be committed "
+                f"under it. If the process was merely slow or suspended, raise lease= or POOLING['LOCK_LEASE']."
+            )
+
+    def __repr__(self) -> str:
+        groups = ", ".join(f"{group}:{mode.name}" for group, mode in self.groups)
+        state = "lost" if self._lost else "held" if self.active else "released"
+        return f"<Held {groups} ({state}, fence {self.fence})>"
+
+
+# A context's holds, outermost first. Released ones stay in contexts that inherited them, hence `active`.
+_holds: ContextVar[tuple[Held, ...]] = ContextVar("pooling_holds", default=())
+_forks = 0  # a child's holds are those with its own number
+
+
+def current_holds(manager: LockManager) -> tuple[Held, ...]:
+    holds = _holds.get()
+    if not holds:
+        return ()
+    return tuple(hold for hold in holds if hold._manager is manager and hold.active)
+
+
+def push(held: Held) -> None:
+    _holds.set((*(hold for hold in _holds.get() if hold.active), held))
+
+
+def pop(held: Held) -> None:
+    """Take it, and whatever else is over, out of this context. Not `ContextVar.reset`: the release may come in
+    another context than the acquisition, and holds need not end in the order in which they began."""
+    holds = _holds.get()
+    if holds:
+        _holds.set(tuple(hold for hold in holds if hold is not held and hold.active))
+
+
+def _after_fork_in_child() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

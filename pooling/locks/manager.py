@@ -1,0 +1,320 @@
+"""The lock manager: takes all groups of a request at once, waits, gives them back.
+
+Knows no Django and no store in particular; it speaks `pooling.store.protocol.Store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import PoolingError
+from ..groups import Mode, Plan, write_epochs
+from ..store.protocol import Grant, LockRequest, Store
+from . import held as _held
+from .held import Held, current_holds
+from .leases import Renewer
+from .order import check_order, modes_of, remaining
+from .report import timeout_error
+
+logger = logging.getLogger("pooling.locks")
+
+_PATIENCE_MARGIN = 2.0  # seconds: a live waiter gives up by itself before the store takes it for dead
+_HOST = socket.gethostname()
+
+
+def _seconds(name: str, value: Any, *, zero: bool) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}.")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        limit = "0 (do not wait at all) or more" if zero else "more than 0"
+        raise ValueError(f"{name} must be a finite number of seconds, {limit}, not {value!r}.")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Options:
+    """``wait`` and ``lease`` in seconds, used where a call gives none; ``ranks`` of top-level groups.
+
+    TypeError or ValueError for what is no such number. A wait of 0 means not to wait at all.
+    """
+
+    wait: float = 10.0
+    lease: float = 30.0
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _seconds("wait", self.wait, zero=True)
+        _seconds("lease", self.lease, zero=False)
+
+
+@dataclass(slots=True)
+class _Asking:
+    """An acquisition under way."""
+
+    request: LockRequest
+    plan: Plan  # as declared
+    new: Plan  # what of it was not held yet
+    needs: tuple[Held, ...]
+    wait: float
+    view: str
+    thread: threading.Thread | None
+    started: float
+
+
+class LockManager:
+    """Locks by resource group over one store. Thread-safe; what a context holds is in a context variable."""
+
+    def __init__(
+        self, store: Store, options: Options | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.store = store
+        self.options = options or Options()
+        self._renewer = Renewer(store, clock)
+        self._numbers = itertools.count()
+        self._nonce = ""
+        self._nonce_pid = 0
+
+    def acquire(
+        self,
+        plan: Plan,
+        *,
+        wait: float | None = None,
+        lease: float | None = None,
+        watches: tuple[str, ...] = (),
+        follow: str | None = None,
+        nowait: bool = False,
+        view: str = "",
+        label: str = "",
+    ) -> Held:
+        """Hold everything in ``plan``, all at once, or nothing.
+
+        ``wait``    seconds to wait at most; 0, or ``nowait``, asks once. LockTimeout names who holds the groups.
+        ``lease``   seconds after which the groups of a process that died are free; a living one is renewed.
+        ``watches`` epochs to capture in the step of the grant, into `Held.vector`.
+        ``follow``  single-flight: the name of what is being computed (not a group). Does somebody compute it, then
+                    the answer comes when he is done, with ``leading=False`` and no groups held. While other groups
+                    are held it is ignored: waiting for another's computation then could close a circle.
+        ``view``, ``label``  for people: who asks.
+
+        LockOrderError: new groups while holding others, not later than all of those. Interrupted in any way it
+        leaves nothing behind.
+        """
+        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, threading.current_thread())
+        if isinstance(asking, Held):
+            return asking
+        ticket = asking.request.ticket
+        store = self.store
+        try:
+            grant = store.acquire(asking.request)
+            if grant is None and not asking.request.nowait:
+                deadline = asking.started + asking.wait
+                while grant is None and (left := deadline - time.monotonic()) > 0:
+                    grant = store.wait(ticket, left)
+                    if grant is None and time.monotonic() < deadline:
+                        grant = store.acquire(asking.request)  # the store has forgotten the ticket
+            if grant is None:
+                raise self._timed_out(asking)
+            return self._granted(asking, grant)
+        except BaseException:
+            self._abandon(ticket)
+            raise
+
+    async def acquire_async(
+        self,
+        plan: Plan,
+        *,
+        wait: float | None = None,
+        lease: float | None = None,
+        watches: tuple[str, ...] = (),
+        follow: str | None = None,
+        nowait: bool = False,
+        view: str = "",
+        label: str = "",
+    ) -> Held:
+        """`acquire` without blocking a thread while waiting. Await it directly, not as a task of its own: what is
+        held belongs to the context that awaits."""
+        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, None)
+        if isinstance(asking, Held):
+            return asking
+        ticket = asking.request.ticket
+        store = self.store
+        try:
+            grant = store.acquire(asking.request)
+            if grant is None and not asking.request.nowait:
+                deadline = asking.started + asking.wait
+                while grant is None and (left := deadline - time.monotonic()) > 0:
+                    grant = await store.wait_async(ticket, left)
+                    if grant is None and time.monotonic() < deadline:
+                        grant = store.acquire(asking.request)
+                        await asyncio.sleep(0)  # a store that forgets it again and again must not stop the loop
+            if grant is None:
+                raise self._timed_out(asking)
+            return self._granted(asking, grant)
+        except BaseException:
+            self._abandon(ticket)
+            raise
+
+    def release(self, held: Held) -> bool:
+        """Give the groups back, renewing the epochs of what was written; were they held until now?
+
+        Idempotent. Never raises an Exception, so that it cannot hide the view's: what fails is logged, and the lease
+        frees the groups.
+        """
+        if not held._open:
+            return False
+        held._open = False
+        _held.pop(held)
+        if held._ticket is None or held._forks != _held._forks:
+            return held._ticket is None
+        self._renewer.remove(held._ticket)
+        try:
+            kept = self.store.release(held._ticket, held._renews)
+        except Exception:
+            logger.exception("The lock %r could not be released; its lease frees it", held)
+            return False
+        if not kept:
+            logger.warning("The lock %r had been lost before it was released", held)
+        return kept
+
+    def covered(self, plan: Plan) -> bool:
+        """Does the current context hold everything in ``plan`` already?"""
+        holds = current_holds(self)
+        return bool(holds) and not remaining(plan, modes_of(holds), self.options.ranks).wants
+
+    def current(self) -> tuple[Held, ...]:
+        """Active holds of the current context, outermost first."""
+        return current_holds(self)
+
+    # -- steps of an acquisition
+
+    def _prepare(
+        self,
+        plan: Plan,
+        wait: float | None,
+        lease: float | None,
+        watches: tuple[str, ...],
+        follow: str | None,
+        nowait: bool,
+        view: str,
+        label: str,
+        thread: threading.Thread | None,
+    ) -> _Asking | Held:
+        options = self.options
+        seconds = options.wait if wait is None else _seconds("wait", wait, zero=True)
+        lease = options.lease if lease is None else _seconds("lease", lease, zero=False)
+        holds = current_holds(self)
+        new = plan
+        if holds:
+            modes = modes_of(holds)
+            new = remaining(plan, modes, options.ranks)
+            if not new.wants:
+                return self._share(plan, holds, watches, lease, view, thread)
+            if modes:
+                check_order(new, modes, options.ranks, view)
+        wants = new.wants
+        if follow is not None:
+            if holds:
+                follow = None
+            elif all(group != follow for group, _ in wants):
+                wants = (*wants, (follow, Mode.X))
+        request = LockRequest(
+            ticket=self._new_ticket(),
+            wants=wants,
+            lease=lease,
+            patience=seconds + _PATIENCE_MARGIN,
+            renews=write_epochs(new.writes) if new.writes else (),
+            watches=watches,
+            family=tuple([hold._ticket for hold in holds if hold._ticket is not None]) if holds else (),
+            follow=follow,
+            nowait=nowait or seconds == 0,
+            owner={
+                "view": view,
+                "label": label,
+                "host": _HOST,
+                "pid": str(self._nonce_pid),
+                "thread": (thread or threading.current_thread()).name,
+            },
+        )
+        needs = holds if new is not plan and new.wants != plan.wants else ()
+        return _Asking(request, plan, new, needs, seconds, view, thread, time.monotonic())
+
+    def _new_ticket(self) -> str:
+        pid = os.getpid()
+        if pid != self._nonce_pid:  # the first one, or the first after a fork
+            self._nonce = os.urandom(9).hex()
+            self._nonce_pid = pid
+        return f"{self._nonce}.{next(self._numbers)}"
+
+    def _share(
+        self,
+        plan: Plan,
+        holds: tuple[Held, ...],
+        watches: tuple[str, ...],
+        lease: float,
+        view: str,
+        thread: threading.Thread | None,
+    ) -> Held:
+        held = Held(
+            self,
+            plan,
+            ticket=None,
+            taken=(),
+            needs=holds,
+            fence=max(hold.fence for hold in holds),
+            vector=self.store.epochs(watches) if watches else (),
+            leading=True,
+            lease=lease,
+            renews=(),
+            view=view,
+            thread=thread,
+        )
+        _held.push(held)
+        return held
+
+    def _granted(self, asking: _Asking, grant: Grant) -> Held:
+        request = asking.request
+        leading = grant.leading
+        held = Held(
+            self,
+            asking.plan if leading else Plan((), (), ()),
+            ticket=request.ticket,
+            taken=asking.new.wants if leading else (),
+            needs=asking.needs,
+            fence=grant.token,
+            vector=grant.vector,
+            leading=leading,
+            lease=request.lease,
+            renews=request.renews if leading else (),
+            view=asking.view,
+            thread=asking.thread,
+        )
+        self._renewer.add(request.ticket, held)
+        if leading:
+            _held.push(held)
+        return held
+
+    def _abandon(self, ticket: str) -> None:
+        self._renewer.remove(ticket)
+        for hold in current_holds(self):
+            if hold._ticket == ticket:  # interrupted between the grant and the return
+                hold._open = False
+                _held.pop(hold)
+        try:
+            self.store.release(ticket)
+        except Exception:
+            logger.exception("A request for locks could not be withdrawn; the store drops it by itself")
+
+    def _timed_out(self, asking: _Asking) -> PoolingError:
+        waited = time.monotonic() - asking.started
+        self._abandon(asking.request.ticket)
+        return timeout_error(self.store, asking.request, asking.view, waited)

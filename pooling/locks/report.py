@@ -1,0 +1,70 @@
+"""The words of LockTimeout: which groups, how long, who has them, what to change."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import LockTimeout, StoreUnavailable
+from ..groups import Mode, compatible
+from ..store.protocol import LockRequest, Party, Store
+
+_MAX_NAMED = 3
+_MAX_RETRY_AFTER = 60  # seconds
+
+
+def timeout_error(store: Store, request: LockRequest, view: str, waited: float) -> LockTimeout:
+    """The error for a request that was not granted within its time and that was withdrawn already."""
+    who = f"View {view!r}" if view else "A request"
+    waiting = "did not wait" if request.nowait else f"waited {waited:.3g} s"
+    try:
+        parties = store.parties([group for group, _ in request.wants])
+    except StoreUnavailable as error:
+        return LockTimeout(
+            f"{who} {waiting} for {_asked(request)}; who holds it is unknown: {error} "
+            f"Raise wait= or POOLING['LOCK_WAIT'], or see to the store."
+        )
+    blocking = [
+        (party, groups)
+        for party in parties
+        if party.ticket != request.ticket
+        and party.ticket not in request.family
+        and (groups := _conflicts(party, request))
+        and (party.holding or not request.family)
+    ]
+    if not blocking:
+        return LockTimeout(
+            f"{who} {waiting} for {_asked(request)}, which became free just now. Try again, or raise wait= or "
+            f"POOLING['LOCK_WAIT']."
+        )
+    groups = sorted({group for _, names in blocking for group in names})
+    holders = [party for party, _ in blocking if party.holding]
+    named = "; ".join(_describe(party, names) for party, names in blocking[:_MAX_NAMED])
+    more = f"; and {len(blocking) - _MAX_NAMED} more" if len(blocking) > _MAX_NAMED else ""
+    age = max((party.seconds for party in holders), default=0.0)
+    return LockTimeout(
+        f"{who} {waiting} for {', '.join(map(repr, groups))}: {named}{more}. Let that view hold it for a shorter time "
+        f"or name finer groups, or raise wait= or POOLING['LOCK_WAIT'].",
+        retry_after=min(_MAX_RETRY_AFTER, max(1, math.ceil(age))),
+    )
+
+
+def _asked(request: LockRequest) -> str:
+    declared = [group for group, mode in request.wants if mode in (Mode.S, Mode.X, Mode.SIX)]
+    return ", ".join(map(repr, declared))
+
+
+def _conflicts(party: Party, request: LockRequest) -> list[str]:
+    theirs = dict(party.wants)
+    return [group for group, mode in request.wants if group in theirs and not compatible(theirs[group], mode)]
+
+
+def _describe(party: Party, groups: list[str]) -> str:
+    owner = party.owner
+    view = f"view {owner['view']!r}" if owner.get("view") else "unnamed code"
+    label = f" ({owner['label']})" if owner.get("label") else ""
+    names = ", ".join(map(repr, groups))
+    has = f"has had {names} for" if party.holding else f"is before it in the queue for {names}, since"
+    return (
+        f"{view}{label} on {owner.get('host', '?')} (pid {owner.get('pid', '?')}, thread {owner.get('thread', '?')}) "
+        f"{has} {party.seconds:.3g} s"
+    )
