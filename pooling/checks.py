@@ -1,0 +1,135 @@
+"""System checks. ``manage.py check`` reports
+
+pooling.E001  POOLING is invalid: an unknown key, or a value of the wrong kind.
+pooling.E002  A group template names an argument that its view does not have.
+pooling.E003  OPTIONS["pool"] of a database is invalid, or CONN_MAX_AGE is set beside a pool.
+pooling.E004  POOLING["CACHE_ALIAS"] names no cache, or one that cannot keep locks and versions.
+pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds no shared store.
+pooling.W001  BusyMiddleware is not in MIDDLEWARE: a busy site answers 500 instead of 503.
+pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from . import conf, runtime
+from .spec import declared, missing_arguments, name_of
+
+MIDDLEWARE = "pooling.middleware.BusyMiddleware"
+SHORT_LEASE = 3.0  # seconds; a process may well stand still for one, renewing begins after a third of the lease
+
+
+def _views() -> list[Any]:
+    # Views are declared when they are imported; without this a check would see none of them.
+    if getattr(django_settings, "ROOT_URLCONF", None):
+        from django.urls import get_resolver
+
+        _ = get_resolver().url_patterns
+    return declared()
+
+
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E001, E004, W002."""
+    try:
+        settings = conf.parse(getattr(django_settings, "POOLING", {}))
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="Correct the POOLING setting.", id="pooling.E001")]
+    found: list[CheckMessage] = []
+    if not settings.ENABLED:
+        return found
+    try:
+        runtime.check_alias(settings.CACHE_ALIAS)
+    except ImproperlyConfigured as error:
+        found.append(Error(str(error), hint="Correct POOLING['CACHE_ALIAS'] or CACHES.", id="pooling.E004"))
+    if settings.LOCK_LEASE < SHORT_LEASE:
+        found.append(
+            Warning(
+                f"POOLING['LOCK_LEASE'] is {settings.LOCK_LEASE:g} s: a process that stands still for so long loses its "
+                f"locks in the middle of a request.",
+                hint=f"Set it to {SHORT_LEASE:g} or more; it only matters to those who wait for a dead process.",
+                id="pooling.W002",
+            )
+        )
+    return found
+
+
+def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E002, E005."""
+    found: list[CheckMessage] = []
+    for wrapper, spec in _views():
+        func = wrapper.__wrapped__
+        for name in missing_arguments(func, spec):
+            found.append(
+                Error(
+                    f"{spec.what}() of {name_of(func)} uses {{{name}}}, but the view has no argument of that name.",
+                    hint="Correct the template, or name the view's argument so.",
+                    obj=name_of(func),
+                    id="pooling.E002",
+                )
+            )
+        try:
+            spec.aliases(view=True)
+        except ImproperlyConfigured as error:
+            found.append(Error(f"{name_of(func)}: {error}", hint="Correct using=….", id="pooling.E005"))
+        if spec.fence:
+            found.append(
+                Error(
+                    f"{name_of(func)}: fence=True needs a lock store shared between processes; there is the in-process "
+                    f"one.",
+                    hint="Leave fence out.",
+                    id="pooling.E005",
+                )
+            )
+    return found
+
+
+def check_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E003. Only for databases on ``pooling.backends.mysql``."""
+    return list(_pool_faults())
+
+
+def _pool_faults() -> Iterator[CheckMessage]:
+    from .pool import PoolOptions
+
+    for alias, database in connections.settings.items():
+        pool = database.get("OPTIONS", {}).get("pool")
+        if database["ENGINE"] != "pooling.backends.mysql" or pool is None or pool is False:
+            continue
+        try:
+            PoolOptions.parse(pool)
+        except (ValueError, TypeError) as error:
+            hint = "OPTIONS['pool'] is True, or a dict of options."
+            yield Error(f"DATABASES[{alias!r}]['OPTIONS']['pool']: {error}", hint=hint, id="pooling.E003")
+        if database.get("CONN_MAX_AGE", 0) != 0:
+            yield Error(
+                f"DATABASES[{alias!r}] has a pool and CONN_MAX_AGE {database['CONN_MAX_AGE']!r}: the pool keeps the "
+                f"connections.",
+                hint="Remove CONN_MAX_AGE; max_lifetime in OPTIONS['pool'] bounds a connection's age.",
+                id="pooling.E003",
+            )
+
+
+def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W001."""
+    if MIDDLEWARE in django_settings.MIDDLEWARE:
+        return []
+    return [
+        Warning(
+            "BusyMiddleware is not in MIDDLEWARE: when the site is busy, visitors get an error 500.",
+            hint=f"Add {MIDDLEWARE!r} to MIDDLEWARE, it makes that a 503 with Retry-After.",
+            id="pooling.W001",
+        )
+    ]
+
+
+def register_all() -> None:
+    """Called when the app is ready. Registering again changes nothing."""
+    for check in (check_settings, check_views, check_pools, check_middleware):
+        register(check, "pooling")
