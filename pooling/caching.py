@@ -1,0 +1,407 @@
+"""`locked_cache` and `invalidate`: pages that are cached under the groups they read.
+
+A hit asks the store once and the database never. A miss takes the view's read locks, and with them, in the same
+step, the epochs of what it reads: before BEGIN, hence before any snapshot. The page is stored after COMMIT and
+before the unlock, together with those epochs, and counts only as long as they have not changed. One request computes
+a page, those who come meanwhile wait for it and take it from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction
+from django.db import connections, transaction
+
+from . import conf, hold, runtime
+from .cache import answers, frame, keys, storable, vary
+from .cache.answers import Looked
+from .cache.options import CacheOptions
+from .cache.tracking import Tracker
+from .errors import LockTimeout, StoreUnavailable
+from .groups import read_epochs, validate, write_epochs
+from .spec import Spec
+
+__all__ = ["invalidate", "locked_cache"]
+
+logger = logging.getLogger("pooling.cache")
+SKIP_SECONDS = 60.0  # how long an answer that could not be stored keeps others from queueing for the next one
+_FOLLOWED = object()
+_warned: set[tuple[str, tuple[str, ...]]] = set()
+
+
+def locked_cache(
+    timeout: float | None,
+    *,
+    reads: Any,
+    writes: Any = (),
+    vary_on: Iterable[Any] = (),
+    cache: str | None = None,
+    key_prefix: str | None = None,
+    wait: float | None = None,
+    stale: float | None = None,
+    level: str | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Cache a view's answers for as long as nobody writes what it reads.
+
+    ``timeout``    seconds, as in cache_page: None keeps a page until it is invalidated (ten years at most); 0 or less
+                   stores nothing, the view then runs under its locks only.
+    ``reads``      groups that the page is made from: templates such as ``"events/{id}"``, or callables
+                   ``(request, *args, **kwargs) -> iterable of str``.
+    ``writes``     groups that other methods than GET and HEAD write. They are locked for those methods only.
+    ``vary_on``    "user", "session", "cookie:NAME", "header:NAME", "language", "csrf", or a callable
+                   ``(request) -> str | None``. What a view touches of its visitor without declaring it makes the page
+                   not stored, and a warning says what to declare. "user" asks ``request.user``, which costs what the
+                   session and the auth backend cost.
+    ``cache``      an alias of CACHES; entries, versions and locks share one store, so it must be the one that
+                   POOLING["CACHE_ALIAS"] names.
+    ``key_prefix`` as in cache_page.
+    ``wait``       seconds to wait at most for locks and for another request that computes the same page; None:
+                   POOLING["LOCK_WAIT"]. LockTimeout after that.
+    ``stale``      not supported yet; ImproperlyConfigured.
+    ``level``      "validated", "remote" or "near". The in-process store has the body at hand anyway: no difference.
+
+    GET and HEAD share an entry. HEAD makes none. A request with an Authorization header is neither answered from the
+    cache nor stored, unless ``vary_on`` has "header:Authorization". ``Cache-Control: no-cache`` of a request is
+    ignored, as in cache_page: a visitor must not be able to make the site compute. Unlike cache_page nothing is added
+    to the answer's Cache-Control: a browser's copy could not be invalidated. Inside a `locked` hold or an open
+    transaction a page may be taken from the cache, but none is stored.
+
+    The view gets ``key(request, *args, **kwargs)``, the key of its entry; ``invalidate(*args, **kwargs)``, which does
+    `invalidate` for the groups that it reads with these arguments (without the request; a callable in ``reads`` gets
+    None for it) and so for every other page made from them; and ``__wrapped__``.
+
+    TypeError, ValueError, GroupError and ImproperlyConfigured for arguments that make no sense.
+    """
+    options = CacheOptions.parse(timeout, vary_on, cache, key_prefix, stale, level)
+    spec = Spec.parse("locked_cache", reads=reads, writes=writes, wait=wait)
+
+    def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
+        return _View(spec, options, func).wrapper()
+
+    return decorate
+
+
+def invalidate(*groups: str, using: str | Iterable[str] | None = None) -> None:
+    """Make every page that was made from these groups, or from anything below them, a miss.
+
+    In a transaction it happens after the COMMIT, and not at all after a rollback; otherwise at once. ``using``: the
+    alias or aliases whose transaction counts; None means every one that is open, and then each of their commits
+    renews. GroupError for a malformed group, StoreUnavailable if the store cannot be reached.
+    """
+    for group in groups:
+        validate(group)
+    if not groups:
+        raise TypeError("invalidate() needs at least one group, for instance invalidate('catalog/books').")
+    if not conf.settings().ENABLED:
+        return
+    epochs = write_epochs(groups)
+    names = [using] if isinstance(using, str) else None if using is None else list(using)
+    opened = (
+        [connection.alias for connection in connections.all(initialized_only=True)]
+        if names is None
+        else [connections[name].alias for name in names]
+    )
+    waiting = [alias for alias in opened if connections[alias].in_atomic_block]
+    for alias in waiting:
+        transaction.on_commit(functools.partial(_renew, epochs), using=alias)
+    if not waiting:
+        _renew(epochs)
+
+
+def _renew(epochs: tuple[str, ...]) -> None:
+    runtime.store().invalidate(epochs)
+
+
+@dataclass
+class _Outcome:
+    """What became of a computed answer."""
+
+    stored: bool = False
+    why: str | None = None
+
+
+class _Pass:
+    """One request on its way through the cache: what is decided without waiting for anything."""
+
+    def __init__(self, view: _View, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.view = view
+        self.request = request
+        self.args = args
+        self.kwargs = kwargs
+        self.method = request.method
+        self.bypass = view.bypass(request)
+        self.outcome = _Outcome()
+        self.values = vary.Values()
+        self.collapsed = False
+
+    def open(self, values: vary.Values) -> None:
+        """Find out keys and epochs. Callables among the reads may look at the request, so this may touch it."""
+        view = self.view
+        self.values = values
+        self.deadline = time.monotonic() + view.patience()
+        plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
+        self.epochs = read_epochs(plan.reads)
+        self.base = view.key_of(self.request, self.args, self.kwargs, values)
+        self.store = view.store()
+        self.nested = bool(runtime.manager().current()) or _in_transaction()
+        self.looked = self.look()
+
+    def look(self) -> Looked:
+        return answers.look(self.store, self.base, self.epochs, self.request)
+
+    def hit(self, looked: Looked) -> Any:
+        page = looked.page
+        assert page is not None
+        response = answers.answer(page, self.method)
+        if self.collapsed:
+            return answers.status(response, f"fwd={self.looked.why}", "collapsed")
+        return answers.status(response, "hit", f"ttl={answers.remaining(page)}")
+
+    def run_arguments(self, tracker: Tracker, *, skip: bool) -> dict[str, Any]:
+        """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
+        spec = self.view.reading
+        left = self.deadline - time.monotonic()
+        if self.collapsed:
+            if left <= 0:
+                raise LockTimeout(
+                    f"View {self.view.name!r} waited {self.view.patience():.3g} s for others who computed the same "
+                    f"page, and none of them stored it. Raise wait= or POOLING['LOCK_WAIT'], or see why they fail."
+                )
+            spec = dataclasses.replace(spec, wait=left)
+        given: dict[str, Any] = {"writes": False, "watches": self.epochs}
+        if self.method == "GET" and not self.nested:
+            given["after_commit"] = functools.partial(self.keep, tracker)
+            if not skip:
+                # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
+                given["follow"] = "//" + self.looked.key
+                given["on_follow"] = lambda: _FOLLOWED
+        return {"spec": spec, **given}
+
+    def followed(self) -> Looked:
+        """After waiting for another's computation: is the page there now?"""
+        self.collapsed = True
+        return self.look()
+
+    def keep(self, tracker: Tracker, held: Any, response: Any) -> None:
+        """After COMMIT and before the unlock: store the answer, or leave a mark that it cannot be."""
+        outcome = self.outcome
+        outcome.why = why = self.why_not(tracker, response)
+        if why is None:
+            outcome.stored = answers.save(
+                self.store, self.base, self.epochs, held.vector, self.request, response, self.view.options.timeout
+            )
+            if outcome.stored:
+                return
+            if self.store.epochs(self.epochs) != held.vector:
+                outcome.why = "changed meanwhile"
+                return  # the next one may well be stored
+            outcome.why = why = "too large for the store"
+        ttl = min(self.view.options.timeout, SKIP_SECONDS)
+        self.store.put(self.looked.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
+
+    def why_not(self, tracker: Tracker, response: Any) -> str | None:
+        why = storable.why_not(self.method, response)
+        if why is not None:
+            return why
+        touched = self.values.uncovered(tracker)
+        if touched:
+            self.view.warn(touched)
+            return f"touched {', '.join(touched)}"
+        if tracker.session_modified:
+            return "session modified"
+        return None
+
+    def computed(self, response: Any) -> Any:
+        outcome = self.outcome
+        parts = [f"fwd={self.looked.why}"]
+        if outcome.stored:
+            parts.append("stored")
+        detail = outcome.why
+        if not outcome.stored and detail is None:
+            detail = "inside a lock or transaction" if self.nested else f"method {self.method}"
+        return answers.status(response, *parts, detail=None if outcome.stored else detail)
+
+
+class _View:
+    """A decorated view."""
+
+    def __init__(self, spec: Spec, options: CacheOptions, func: Callable[..., Any]) -> None:
+        if not callable(func):
+            raise TypeError(f"locked_cache decorates views, not {func!r}. The timeout comes first: @locked_cache(300, …).")
+        self.spec = spec
+        self.reading = spec.only_reads()
+        self.options = options
+        self.func = func
+        self.name = _identity(func)
+
+    def wrapper(self) -> Callable[..., Any]:
+        func = self.func
+        if _is_async(func):
+
+            async def view(request: Any, /, *args: Any, **kwargs: Any) -> Any:
+                return await self.respond_async(request, args, kwargs)
+        else:
+
+            def view(request: Any, /, *args: Any, **kwargs: Any) -> Any:
+                return self.respond(request, args, kwargs)
+
+        wrapped = cast(Any, functools.update_wrapper(view, func))
+        wrapped._non_atomic_requests = hold.non_atomic(self.spec, func)
+        wrapped.key = self.key
+        wrapped.invalidate = self.invalidate
+        return cast("Callable[..., Any]", wrapped)
+
+    # -- what the view gets
+
+    def key(self, request: Any, /, *args: Any, **kwargs: Any) -> str:
+        """The key of the entry for this request (the first-level one, if the answer has a ``Vary``)."""
+        self.require_request(request)
+        return self.key_of(request, args, kwargs, self.options.vary_on.values(request))
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> None:
+        """`invalidate` the groups that the view reads with these arguments."""
+        invalidate(*self.reading.plan(self.func, None, args, kwargs).reads)
+
+    # -- running it
+
+    def respond(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.require_request(request)
+        if not conf.settings().ENABLED:
+            return hold.run(self.spec, self.func, (request, *args), kwargs)
+        if request.method not in ("GET", "HEAD"):
+            return answers.status(hold.run(self.spec, self.func, (request, *args), kwargs), "fwd=method")
+        at = _Pass(self, request, args, kwargs)
+        if at.bypass:
+            response = hold.run(self.reading, self.func, (request, *args), kwargs, writes=False)
+            return answers.status(response, "fwd=bypass", detail=at.bypass)
+        try:
+            at.open(self.options.vary_on.values(request))
+            looked = at.looked
+        except StoreUnavailable as error:
+            return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
+        while looked.page is None:
+            with Tracker(request) as tracker:
+                given = at.run_arguments(tracker, skip=looked.skip)
+                response = hold.run(given.pop("spec"), self.func, (request, *args), kwargs, **given)
+            if response is not _FOLLOWED:
+                return at.computed(response)
+            looked = at.followed()
+        return at.hit(looked)
+
+    async def respond_async(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.require_request(request)
+        if not conf.settings().ENABLED:
+            return await hold.run_async(self.spec, self.func, (request, *args), kwargs)
+        if request.method not in ("GET", "HEAD"):
+            return answers.status(await hold.run_async(self.spec, self.func, (request, *args), kwargs), "fwd=method")
+        at = _Pass(self, request, args, kwargs)
+        if at.bypass:
+            response = await hold.run_async(self.reading, self.func, (request, *args), kwargs, writes=False)
+            return answers.status(response, "fwd=bypass", detail=at.bypass)
+        try:
+            at.open(await self.options.vary_on.avalues(request))
+            looked = at.looked
+        except StoreUnavailable as error:
+            response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
+            return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
+        while looked.page is None:
+            with Tracker(request) as tracker:
+                given = at.run_arguments(tracker, skip=looked.skip)
+                response = await hold.run_async(given.pop("spec"), self.func, (request, *args), kwargs, **given)
+            if response is not _FOLLOWED:
+                return at.computed(response)
+            looked = at.followed()
+        return at.hit(looked)
+
+    def uncached(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A reading view without locks. Django's own transaction was declined, so it is opened here."""
+        with ExitStack() as stack:
+            for alias in self.reading.aliases(view=True, declined=getattr(self.func, "_non_atomic_requests", ())):
+                stack.enter_context(transaction.atomic(using=alias))
+            return self.func(request, *args, **kwargs)
+
+    # -- small things
+
+    def require_request(self, request: Any) -> None:
+        if not hasattr(request, "META"):
+            raise TypeError(
+                f"locked_cache: {self.name} was called with {type(request).__name__} where a request is expected. On a "
+                f"method, use @method_decorator(locked_cache(…), name='dispatch') on the class."
+            )
+
+    def bypass(self, request: Any) -> str | None:
+        if self.options.timeout <= 0:
+            return "timeout 0"
+        if "HTTP_AUTHORIZATION" in request.META and "header:authorization" not in self.options.vary_on.items:
+            return "request has Authorization"
+        return None
+
+    def patience(self) -> float:
+        wait = self.spec.wait
+        return conf.settings().LOCK_WAIT if wait is None else wait
+
+    def store(self) -> Any:
+        return runtime.store(self.options.cache)
+
+    def key_of(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], values: vary.Values) -> str:
+        return keys.base_key(
+            scheme=request.scheme,
+            host=request.get_host(),
+            path=request.get_full_path(),
+            view=self.name,
+            arguments=(args, kwargs),
+            key_prefix=self.options.key_prefix,
+            locale=vary.locale(),
+            vary_on=values.pairs,
+        )
+
+    def warn(self, touched: list[str]) -> None:
+        once = (self.name, tuple(touched))
+        if once not in _warned:
+            _warned.add(once)
+            logger.warning(
+                "%s touched %s of its visitor, so its page is not stored. %s.",
+                self.name,
+                ", ".join(touched),
+                vary.advice(touched),
+            )
+
+
+def _identity(func: Callable[..., Any]) -> str:
+    """A name for the view that is the same in every process and differs from other views' names."""
+    owner = getattr(func, "view_class", None) or type(_bound_to(func))
+    name = getattr(func, "__qualname__", None) or type(func).__qualname__
+    module = getattr(func, "__module__", None) or type(func).__module__
+    return f"{module}.{name}" + ("" if owner is type(None) else f"@{owner.__module__}.{owner.__qualname__}")
+
+
+def _bound_to(func: Callable[..., Any]) -> Any:
+    """The view object, where method_decorator wraps one of its methods in a partial."""
+    return getattr(getattr(func, "func", func), "__self__", None)
+
+
+def _is_async(func: Callable[..., Any]) -> bool:
+    # An async class-based view's dispatch() is a plain function that returns a coroutine.
+    return iscoroutinefunction(func) or getattr(_bound_to(func), "view_is_async", False) is True
+
+
+def _in_transaction() -> bool:
+    """Is this thread in a transaction whose snapshot may be older than the lock? TestCase's own does not count."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return any(
+            not block._from_testcase
+            for connection in connections.all(initialized_only=True)
+            for block in connection.atomic_blocks
+        )
+    return False  # the event loop's thread has no connections that a view could use
