@@ -27,7 +27,7 @@ test: setup
 check: setup
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy
+	@$(PY) -m mypy pooling scripts benchmarks demo_site/servers.py
 	@$(PY) scripts/import_rules.py
 	@$(PY) manage.py check
 	@$(PY) manage.py makemigrations --check --dry-run
