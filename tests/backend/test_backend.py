@@ -219,3 +219,20 @@ def test_release_if_clean(make: Any) -> None:
     assert wrapper.connection is None
     ask(wrapper, "SET @x = 1")
     assert not wrapper.release_if_clean()
+
+
+def test_an_interrupt_between_a_statement_and_its_result_costs_the_connection(make: Any) -> None:
+    wrapper = make({"max_size": 1, "timeout": 5})
+    [[number]] = ask(wrapper, "SELECT CONNECTION_ID()")
+    wrapper.connection.query(b"SELECT 1")  # as far as a KeyboardInterrupt let it come
+    wrapper.close()
+    assert ask(wrapper, "SELECT CONNECTION_ID()") != ((number,),)
+
+
+def test_autocommit_off_by_setting(make: Any, observer: Any) -> None:
+    wrapper = make({"max_size": 1, "timeout": 5}, AUTOCOMMIT=False)
+    assert ask(wrapper, "SELECT @@autocommit") == ((0,),)
+    ask(wrapper, "INSERT INTO django_content_type (app_label, model) VALUES ('leak', 'leak')")
+    wrapper.close()
+    assert ask(wrapper, "SELECT @@autocommit, @@in_transaction") == ((0, 0),)
+    assert ask(observer, "SELECT COUNT(*) FROM django_content_type WHERE app_label = 'leak'") == ((0,),)

@@ -48,6 +48,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._checking_out = False
+        self._checking_health = False
         self._key_memo: tuple[Any, Key] | None = None
 
     # ----- the pool -----
@@ -185,7 +186,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def _close(self) -> None:
         if isinstance(self.connection, Connection):
             with self.wrap_database_errors:
-                self._give_back(discard=self.connection.broken)
+                self._give_back(discard=self.connection.broken or self._checking_health)
         else:
             super()._close()  # type: ignore[misc]
 
@@ -210,6 +211,14 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             self.connection.broken = True
             return False
         return True
+
+    def close_if_health_check_failed(self) -> None:
+        # Whatever this closes has failed its check: given back, it would be the first that the next checkout gets.
+        self._checking_health = True
+        try:
+            super().close_if_health_check_failed()
+        finally:
+            self._checking_health = False
 
     def release_if_clean(self) -> bool:
         """Give the pooled connection back early, before a wait for something else, and say whether it was done.

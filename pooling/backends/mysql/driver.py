@@ -90,9 +90,16 @@ class Connection(BaseConnection):  # type: ignore[misc]
             super().query(query)
         except MySQLdb.Error as error:
             self.pending = False
-            if _code(error) in _LOST:
-                self.broken = True
+            self._failed(error)
             raise
+
+    def _failed(self, error: MySQLdb.Error) -> None:
+        code = _code(error)
+        if code in _LOST:
+            self.broken = True
+        if code in (2006, 2013, 2055):
+            # The client library has closed the socket: its number may be anybody's by now.
+            self.fd = -1
 
     def send_query(self, *args: Any, **kwargs: Any) -> Any:
         self.pending = self.dirty = True
@@ -104,11 +111,19 @@ class Connection(BaseConnection):  # type: ignore[misc]
         return result
 
     def commit(self) -> None:
-        super().commit()
+        try:
+            super().commit()
+        except MySQLdb.Error as error:
+            self._failed(error)
+            raise
         self.transaction = False
 
     def rollback(self) -> None:
-        super().rollback()
+        try:
+            super().rollback()
+        except MySQLdb.Error as error:
+            self._failed(error)
+            raise
         self.transaction = False
 
     def select_db(self, *args: Any) -> Any:
@@ -132,7 +147,11 @@ class Connection(BaseConnection):  # type: ignore[misc]
         if args:
             # A reconnect behind our back would leave a new session without any of our settings.
             self.broken = True
-        return super().ping(*args)
+        try:
+            return super().ping(*args)
+        except MySQLdb.Error as error:
+            self._failed(error)
+            raise
 
     def close(self) -> None:
         self.fd = -1
