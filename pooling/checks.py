@@ -81,8 +81,8 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         if spec.fence:
             found.append(
                 Error(
-                    f"{name_of(func)}: fence=True needs a lock store shared between processes; there is the in-process "
-                    f"one.",
+                    f"{name_of(func)}: fence=True needs a lock store shared between processes; there is the "
+                    f"in-process one.",
                     hint="Leave fence out.",
                     id="pooling.E005",
                 )

@@ -36,7 +36,7 @@ class TakenOver:
     """
 
     def __init__(self, declined: Container[str] = ()) -> None:
-        self.declined: Container[str] = declined.declined if isinstance(declined, TakenOver) else declined
+        self._declined = declined.is_declined if isinstance(declined, TakenOver) else declined.__contains__
         self._added: set[str] = set()
 
     def __contains__(self, alias: object) -> bool:
@@ -50,7 +50,7 @@ class TakenOver:
 
     def is_declined(self, alias: str) -> bool:
         """Did the view ask for no transaction on this alias?"""
-        return alias in self._added or alias in self.declined
+        return alias in self._added or self._declined(alias)
 
 
 def is_async_view(func: Any) -> bool:

@@ -209,7 +209,8 @@ def signature_of(func: Any) -> inspect.Signature | None:
     """The signature that a call of ``func`` is bound by; None if it cannot be known.
 
     method_decorator hands over a partial of a bound method whose ``__wrapped__`` is the *unbound* function, and
-    as_view() copies the attributes of a decorated dispatch to the view: to follow ``__wrapped__`` there would count ``self``.
+    as_view() copies the attributes of a decorated dispatch to the view: following ``__wrapped__`` there would count
+    ``self``.
     """
     if (
         isinstance(func, functools.partial)
@@ -259,8 +260,8 @@ class _Arguments:
             self.bound = self._bind()
         if name not in self.bound:
             raise GroupError(
-                f"Group template {self.source!r} of {name_of(self.func)} uses {{{name}}}, but this call has no argument "
-                f"of that name; it has {', '.join(map(repr, [*self.bound, *self.kwargs])) or 'none'}. Correct the "
+                f"Group template {self.source!r} of {name_of(self.func)} uses {{{name}}}, but this call has no "
+                f"argument of that name; it has {', '.join(map(repr, [*self.bound, *self.kwargs])) or 'none'}. Correct the "
                 f"template, name the URL's argument {name!r}, or use a callable."
             )
         return self.bound[name]

@@ -254,8 +254,8 @@ def _refuse_foreign(call: Call, connection: Any, ours: set[int]) -> None:
             f"it commits after the lock is gone. Take the lock first. For a view under ATOMIC_REQUESTS the decorator "
             f"belongs around the whole view: @method_decorator({call.spec.what}(…), name='dispatch') on the class or "
             f"{call.spec.what}(…)(MyView.as_view()) in the URLs, not on get() or post(), and outside other decorators "
-            f"that open transactions. Elsewhere put it around transaction.atomic(), not inside. Is the lock about something "
-            f"other than the database, say atomic=False."
+            f"that open transactions. Elsewhere put it around transaction.atomic(), not inside. Is the lock about "
+            f"something other than the database, say atomic=False."
         )
 
 
@@ -266,8 +266,8 @@ def _refuse_old_snapshot(call: Call, frame: Frame) -> None:
         if level not in ("read committed", "read uncommitted"):
             raise LockOrderError(
                 f"{call.name} asks for further groups inside a hold whose transaction on {alias!r} is open, at "
-                f"isolation level {level!r}: its snapshot is older than the new lock, so it would read what others have changed "
-                f"since. Declare all groups together in the outer hold, or set the alias's isolation_level to "
+                f"isolation level {level!r}: its snapshot is older than the new lock, so it would read what others "
+                f"have changed since. Declare all groups together in the outer hold, or set the alias's isolation_level to "
                 f"'read committed' in OPTIONS."
             )
 
