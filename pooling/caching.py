@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, cast
 
-from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
 from . import conf, hold, runtime
@@ -26,9 +26,10 @@ from .cache import answers, frame, keys, storable, vary
 from .cache.answers import Looked
 from .cache.options import CacheOptions
 from .cache.tracking import Tracker
+from .decorators import TakenOver, is_async_view, refuse_undecoratable
 from .errors import LockTimeout, StoreUnavailable
 from .groups import read_epochs, validate, write_epochs
-from .spec import Spec
+from .spec import Spec, declare
 
 __all__ = ["invalidate", "locked_cache"]
 
@@ -82,7 +83,11 @@ def locked_cache(
     TypeError, ValueError, GroupError and ImproperlyConfigured for arguments that make no sense.
     """
     options = CacheOptions.parse(timeout, vary_on, cache, key_prefix, stale, level)
-    spec = Spec.parse("locked_cache", reads=reads, writes=writes, wait=wait)
+    spec = Spec.make(reads, writes, wait=wait, what="locked_cache")
+    if not spec.reads:
+        raise TypeError(
+            "locked_cache(reads=[]) names nothing that the page is made from. Use cache_page for such a page."
+        )
 
     def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
         return _View(spec, options, func).wrapper()
@@ -150,12 +155,18 @@ class _Pass:
         self.deadline = time.monotonic() + view.patience()
         plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
         self.epochs = read_epochs(plan.reads)
+        self.groupless = not plan.reads
         self.base = view.key_of(self.request, self.args, self.kwargs, values)
         self.store = view.store()
         self.nested = bool(runtime.manager().current()) or _in_transaction()
         self.looked = self.look()
 
+    def may_store(self) -> bool:
+        return self.method == "GET" and not self.nested and not self.groupless
+
     def look(self) -> Looked:
+        if self.groupless:
+            return Looked(self.base)  # nobody could ever invalidate it
         return answers.look(self.store, self.base, self.epochs, self.request)
 
     def hit(self, looked: Looked) -> Any:
@@ -177,8 +188,8 @@ class _Pass:
                     f"page, and none of them stored it. Raise wait= or POOLING['LOCK_WAIT'], or see why they fail."
                 )
             spec = dataclasses.replace(spec, wait=left)
-        given: dict[str, Any] = {"writes": False, "watches": self.epochs}
-        if self.method == "GET" and not self.nested:
+        given: dict[str, Any] = {"watches": self.epochs}
+        if self.may_store():
             given["after_commit"] = functools.partial(self.keep, tracker)
             if not skip:
                 # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
@@ -227,7 +238,13 @@ class _Pass:
             parts.append("stored")
         detail = outcome.why
         if not outcome.stored and detail is None:
-            detail = "inside a lock or transaction" if self.nested else f"method {self.method}"
+            detail = (
+                "reads name no group"
+                if self.groupless
+                else "inside a lock or transaction"
+                if self.nested
+                else f"method {self.method}"
+            )
         return answers.status(response, *parts, detail=None if outcome.stored else detail)
 
 
@@ -235,29 +252,29 @@ class _View:
     """A decorated view."""
 
     def __init__(self, spec: Spec, options: CacheOptions, func: Callable[..., Any]) -> None:
-        if not callable(func):
-            raise TypeError(f"locked_cache decorates views, not {func!r}. The timeout comes first: @locked_cache(300, …).")
+        refuse_undecoratable(func, spec.what)
         self.spec = spec
         self.reading = spec.only_reads()
         self.options = options
         self.func = func
         self.name = _identity(func)
+        self.taken_over = TakenOver(getattr(func, "_non_atomic_requests", ()))
 
     def wrapper(self) -> Callable[..., Any]:
         func = self.func
-        if _is_async(func):
 
-            async def view(request: Any, /, *args: Any, **kwargs: Any) -> Any:
-                return await self.respond_async(request, args, kwargs)
-        else:
+        async def awaiting(request: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return await self.respond_async(request, args, kwargs)
 
-            def view(request: Any, /, *args: Any, **kwargs: Any) -> Any:
-                return self.respond(request, args, kwargs)
+        def calling(request: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return self.respond(request, args, kwargs)
 
+        view: Callable[..., Any] = awaiting if is_async_view(func) else calling
         wrapped = cast(Any, functools.update_wrapper(view, func))
-        wrapped._non_atomic_requests = hold.non_atomic(self.spec, func)
+        wrapped._non_atomic_requests = self.taken_over
         wrapped.key = self.key
         wrapped.invalidate = self.invalidate
+        declare(wrapped, func, self.spec)
         return cast("Callable[..., Any]", wrapped)
 
     # -- what the view gets
@@ -276,12 +293,12 @@ class _View:
     def respond(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.require_request(request)
         if not conf.settings().ENABLED:
-            return hold.run(self.spec, self.func, (request, *args), kwargs)
+            return self.run(self.spec, request, args, kwargs)
         if request.method not in ("GET", "HEAD"):
-            return answers.status(hold.run(self.spec, self.func, (request, *args), kwargs), "fwd=method")
+            return answers.status(self.run(self.spec, request, args, kwargs), "fwd=method")
         at = _Pass(self, request, args, kwargs)
         if at.bypass:
-            response = hold.run(self.reading, self.func, (request, *args), kwargs, writes=False)
+            response = self.run(self.reading, request, args, kwargs)
             return answers.status(response, "fwd=bypass", detail=at.bypass)
         try:
             at.open(self.options.vary_on.values(request))
@@ -291,7 +308,7 @@ class _View:
         while looked.page is None:
             with Tracker(request) as tracker:
                 given = at.run_arguments(tracker, skip=looked.skip)
-                response = hold.run(given.pop("spec"), self.func, (request, *args), kwargs, **given)
+                response = self.run(given.pop("spec"), request, args, kwargs, **given)
             if response is not _FOLLOWED:
                 return at.computed(response)
             looked = at.followed()
@@ -300,12 +317,12 @@ class _View:
     async def respond_async(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.require_request(request)
         if not conf.settings().ENABLED:
-            return await hold.run_async(self.spec, self.func, (request, *args), kwargs)
+            return await self.run_async(self.spec, request, args, kwargs)
         if request.method not in ("GET", "HEAD"):
-            return answers.status(await hold.run_async(self.spec, self.func, (request, *args), kwargs), "fwd=method")
+            return answers.status(await self.run_async(self.spec, request, args, kwargs), "fwd=method")
         at = _Pass(self, request, args, kwargs)
         if at.bypass:
-            response = await hold.run_async(self.reading, self.func, (request, *args), kwargs, writes=False)
+            response = await self.run_async(self.reading, request, args, kwargs)
             return answers.status(response, "fwd=bypass", detail=at.bypass)
         try:
             at.open(await self.options.vary_on.avalues(request))
@@ -316,16 +333,26 @@ class _View:
         while looked.page is None:
             with Tracker(request) as tracker:
                 given = at.run_arguments(tracker, skip=looked.skip)
-                response = await hold.run_async(given.pop("spec"), self.func, (request, *args), kwargs, **given)
+                response = await self.run_async(given.pop("spec"), request, args, kwargs, **given)
             if response is not _FOLLOWED:
                 return at.computed(response)
             looked = at.followed()
         return at.hit(looked)
 
+    def run(self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], **given: Any) -> Any:
+        declined = self.taken_over.is_declined
+        return hold.run(spec, self.func, (request, *args), kwargs, declined=declined, **given)
+
+    async def run_async(
+        self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], **given: Any
+    ) -> Any:
+        declined = self.taken_over.is_declined
+        return await hold.run_async(spec, self.func, (request, *args), kwargs, declined=declined, **given)
+
     def uncached(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A reading view without locks. Django's own transaction was declined, so it is opened here."""
         with ExitStack() as stack:
-            for alias in self.reading.aliases(view=True, declined=getattr(self.func, "_non_atomic_requests", ())):
+            for alias in self.reading.aliases(view=True, declined=self.taken_over.is_declined):
                 stack.enter_context(transaction.atomic(using=alias))
             return self.func(request, *args, **kwargs)
 
@@ -350,7 +377,14 @@ class _View:
         return conf.settings().LOCK_WAIT if wait is None else wait
 
     def store(self) -> Any:
-        return runtime.store(self.options.cache)
+        alias, wanted = self.options.cache, conf.settings().CACHE_ALIAS
+        if alias is not None and alias != wanted:
+            runtime.check_alias(alias)
+            raise ImproperlyConfigured(
+                f"locked_cache(cache={alias!r}) on {self.name}: entries, versions and locks share one store, that of "
+                f"POOLING['CACHE_ALIAS'], {wanted!r}. Leave cache= out, or set CACHE_ALIAS to {alias!r}."
+            )
+        return runtime.store()
 
     def key_of(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], values: vary.Values) -> str:
         return keys.base_key(
@@ -389,18 +423,13 @@ def _bound_to(func: Callable[..., Any]) -> Any:
     return getattr(getattr(func, "func", func), "__self__", None)
 
 
-def _is_async(func: Callable[..., Any]) -> bool:
-    # An async class-based view's dispatch() is a plain function that returns a coroutine.
-    return iscoroutinefunction(func) or getattr(_bound_to(func), "view_is_async", False) is True
-
-
 def _in_transaction() -> bool:
     """Is this thread in a transaction whose snapshot may be older than the lock? TestCase's own does not count."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return any(
-            not block._from_testcase
+            not getattr(block, "_from_testcase", False)
             for connection in connections.all(initialized_only=True)
             for block in connection.atomic_blocks
         )

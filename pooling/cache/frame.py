@@ -8,7 +8,6 @@ header is JSON of plain types that are checked one by one, so that a poisoned en
 from __future__ import annotations
 
 import json
-import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class VaryMark:
-    """Under a base key: the answer depends on these request headers (lower case, sorted), look under the key with them."""
+    """Under a base key: the answer depends on these headers (lower case, sorted); look under `keys.vary_key`."""
 
     names: tuple[str, ...]
 
@@ -107,12 +106,13 @@ def decode(data: bytes | None) -> Frame | None:
 
 def _page(header: dict[str, Any], body: bytes) -> Page | None:
     status, reason, headers = header.get("status"), header.get("reason"), header.get("headers")
-    created, ttl, vector = header.get("created"), header.get("ttl"), header.get("vector")
+    vector = header.get("vector")
     if type(status) is not int or not 100 <= status <= 599 or not _is_text(reason):
         return None
     if not isinstance(headers, list) or not isinstance(vector, list):
         return None
-    if not _is_number(created) or not _is_number(ttl):
+    created, ttl = _number(header.get("created")), _number(header.get("ttl"))
+    if created is None or ttl is None:
         return None
     pairs = []
     for pair in headers:
@@ -123,7 +123,7 @@ def _page(header: dict[str, Any], body: bytes) -> Page | None:
         epochs = tuple(bytes.fromhex(value) for value in vector)
     except (TypeError, ValueError):
         return None
-    return Page(status, str(reason), tuple(pairs), body, epochs, float(created), float(ttl))
+    return Page(status, str(reason), tuple(pairs), body, epochs, created, ttl)
 
 
 def _is_text(value: object) -> bool:
@@ -131,5 +131,6 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and _FORBIDDEN.isdisjoint(value)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -1e18 < value < 1e18 and math.isfinite(value) and value >= 0
+def _number(value: Any) -> float | None:
+    """Seconds, zero or more; NaN and infinity, which JSON for Python may contain, are none."""
+    return float(value) if type(value) in (int, float) and 0 <= value < 1e18 else None

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Union
+from typing import TypeAlias
 
-Part = Union[None, str, bytes, Sequence["Part"]]
+Part: TypeAlias = "str | bytes | Sequence[Part] | None"
 
 FORMAT = "1"  # part of every key: a change of what goes into keys starts anew instead of mixing
 

@@ -40,15 +40,14 @@ class CacheOptions:
             )
         if level is not None and level not in LEVELS:
             near = difflib.get_close_matches(str(level).lower(), LEVELS, n=1, cutoff=0.0)[0]
-            raise ValueError(f"locked_cache(level=…) must be one of {', '.join(LEVELS)}, not {level!r}. Meant {near!r}?")
+            raise ValueError(
+                f"locked_cache(level=…) must be one of {', '.join(LEVELS)}, not {level!r}. Meant {near!r}?"
+            )
         if key_prefix is not None and not isinstance(key_prefix, str):
             raise TypeError(f"locked_cache(key_prefix=…) must be a string, not {key_prefix!r}.")
         if cache is not None:
             _alias(cache)
-        if timeout is None:
-            seconds = FOREVER
-        else:
-            seconds = min(max(_number("timeout", timeout, negative=True), 0.0), FOREVER)
+        seconds = FOREVER if timeout is None else min(max(_number("timeout", timeout, negative=True), 0.0), FOREVER)
         return cls(seconds, VaryOn.parse(vary_on), cache, key_prefix, level or "validated")
 
 

@@ -126,7 +126,7 @@ def _unwrapped(value: Any) -> Any:
     """What is behind a lazy object, looked up now if it was not before."""
     while isinstance(value, LazyObject):
         if value._wrapped is empty:
-            value._setup()  # type: ignore[no-untyped-call]
+            value._setup()
         value = value._wrapped
     return value
 
@@ -150,7 +150,7 @@ class _Watched:
     def __delattr__(self, name: str) -> None:
         delattr(_use(self), name)
 
-    @property
+    @property  # type: ignore[misc]  # isinstance() asks it, as for Django's lazy objects
     def __class__(self) -> Any:
         return type(object.__getattribute__(self, "_target"))
 
@@ -220,7 +220,7 @@ class _Cookies(dict[str, str]):
         self._note(ALL_COOKIES)
         return super().setdefault(name, default)
 
-    def _whole(name: str) -> Any:  # type: ignore[misc]  # noqa: N805
+    def _whole(name: str) -> Any:  # type: ignore[misc]
         plain = getattr(dict, name)
 
         def method(self: _Cookies, *args: Any, **kwargs: Any) -> Any:
@@ -242,7 +242,7 @@ class _Cookies(dict[str, str]):
     __repr__ = _whole("__repr__")
     __setitem__ = _whole("__setitem__")
     __delitem__ = _whole("__delitem__")
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
     keys = _whole("keys")
     values = _whole("values")
     items = _whole("items")

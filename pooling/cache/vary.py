@@ -1,12 +1,12 @@
 """``vary_on``: what a page depends on besides its address, the values of that, and what it covers.
 
-    "user"         the signed-in user's primary key (None for nobody), through ``request.user``
-    "session"      the session: its key and everything in it
-    "cookie:NAME"  one cookie
-    "header:NAME"  one request header
-    "language"     the active language (always part of the key, as in cache_page; accepted for clearness)
-    "csrf"         the visitor's CSRF secret; without a CSRF cookie a page with a token in it is not stored
-    a callable     ``(request) -> str | None``; it covers what it reads itself of session, user and cookies
+"user"         the signed-in user's primary key (None for nobody), through ``request.user``
+"session"      the session: its key and everything in it
+"cookie:NAME"  one cookie
+"header:NAME"  one request header
+"language"     the active language (always part of the key, as in cache_page; accepted for clearness)
+"csrf"         the visitor's CSRF secret; without a CSRF cookie a page with a token in it is not stored
+a callable     ``(request) -> str | None``; it covers what it reads itself of session, user and cookies
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Callback = Callable[[Any], "str | None"]
 
 @dataclass(frozen=True)
 class VaryOn:
-    """Validated items of ``vary_on``, in canonical order. `parse` raises TypeError or ValueError, naming the nearest."""
+    """Validated items of ``vary_on``, sorted. `parse` raises TypeError or ValueError, naming the nearest."""
 
     items: tuple[str, ...] = ()
     callbacks: tuple[Callback, ...] = ()
@@ -136,7 +136,9 @@ def _item(item: str) -> str:
     if item in (USER, SESSION, CSRF, "language"):
         return item
     near = difflib.get_close_matches(item.lower(), _NAMES, n=1, cutoff=0.0)[0]
-    raise ValueError(f"vary_on has no item {item!r}. Did you mean {near!r}? It knows {', '.join(_NAMES)} and callables.")
+    raise ValueError(
+        f"vary_on has no item {item!r}. Did you mean {near!r}? It knows {', '.join(_NAMES)} and callables."
+    )
 
 
 def _plain_value(item: str, request: Any) -> str | None:
