@@ -130,6 +130,7 @@ def run() -> int:
 
 def main() -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     try:
         return run()
     except KeyboardInterrupt:
