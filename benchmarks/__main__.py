@@ -99,7 +99,8 @@ def psycopg(size: int) -> Peer:
         class pgconn:
             transaction_status = TransactionStatus.IDLE
 
-    pool = psycopg_pool.ConnectionPool(connection_class=Idle, min_size=size, max_size=size, timeout=60, open=True)
+    idle: Any = Idle
+    pool = psycopg_pool.ConnectionPool(connection_class=idle, min_size=size, max_size=size, timeout=60, open=True)
     pool.wait()
     get, put = pool.getconn, pool.putconn
 
