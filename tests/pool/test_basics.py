@@ -54,7 +54,7 @@ def test_double_return_and_foreign_connections(make: Make) -> None:
         other.putconn(conn)
     pool.putconn(conn)
     for method in (pool.putconn, pool.discard):
-        with pytest.raises(ValueError, match="Pool 'one'.*given back already"):
+        with pytest.raises(ValueError, match=r"Pool 'one'.*given back already"):
             method(conn)
     taken = pool.getconn(), pool.getconn()
     assert taken[0] is not taken[1]

@@ -99,7 +99,7 @@ def test_capacity_without_own_connections_fails_at_once(make: Make, driver: Scri
     pool = make(clock=clock)
     driver.refusing(Failure.CAPACITY, "too many connections")
     for _ in range(5):
-        with pytest.raises(PoolTimeout, match="at its capacity.*too many connections"):
+        with pytest.raises(PoolTimeout, match=r"at its capacity.*too many connections"):
             pool.getconn()
     assert driver.connects == 1  # no storm: the answer is believed for a moment
     driver.refuse = None

@@ -37,7 +37,7 @@ def test_a_slow_connect_does_not_delay_a_returned_connection(make: Make, driver:
 def test_a_hanging_connect_does_not_outlast_the_timeout(make: Make, driver: ScriptedDriver) -> None:
     driver.gate = threading.Event()
     pool = make(max_size=1)
-    with pytest.raises(PoolTimeout, match="connecting 1.*Connecting takes too long"):
+    with pytest.raises(PoolTimeout, match=r"connecting 1.*Connecting takes too long"):
         pool.getconn(timeout=0.05)
     driver.gate.set()
     assert pool.getconn().number == 0
@@ -61,6 +61,27 @@ def test_lost_wake_up_between_the_look_and_the_append(make: Make, driver: Script
     go.set()
     assert waiter.result() is held
     putter.result()
+
+
+def test_a_newcomer_does_not_overtake_between_append_and_hand_over(make: Make) -> None:
+    """`putconn` has appended the connection and not yet served the queue: it is not for newcomers."""
+    pool = make(max_size=1)
+    held = pool.getconn()
+    waiter = Caller(pool.getconn)
+    until(lambda: "waiting 1" in repr(pool))
+    attend = pool._attend
+    newcomer: list[Caller] = []
+
+    def paused() -> None:
+        newcomer.append(Caller(pool.getconn, 10))
+        until(lambda: len(pool._waiters) == 2 or newcomer[0].value is not None or waiter.value is not None)
+        attend()
+
+    pool._attend = paused  # type: ignore[method-assign]
+    pool.putconn(held)
+    assert waiter.result() is held
+    # The waiter's thread has ended, so the newcomer gets a new connection in place of the one that went with it.
+    assert newcomer[0].result() is not held
 
 
 def test_served_at_the_moment_of_the_time_out(make: Make) -> None:
