@@ -69,7 +69,7 @@ class LockTable:
                 self.reap(known, now)
             return known
         wants, leading = request.wants, True
-        if request.follow is not None and self._has_leader(request.follow):
+        if request.follow is not None and self._led(request.follow):
             wants, leading = ((request.follow, Mode.S),), False
         ticket = Ticket(request, wants, leading, now)
         if not self._free(ticket) and not (self.reap(ticket, now) and self._free(ticket)):
@@ -79,12 +79,6 @@ class LockTable:
             return ticket
         self._hold(ticket, now)
         return ticket
-
-    def _has_leader(self, name: str) -> bool:
-        """Does anyone hold or await it with X? Followers, who have it with S, lead nobody: with the leader gone they
-        would follow each other round and round, each granted at once, and nobody would compute."""
-        node = self._nodes.get(name)
-        return node is not None and bool(node.held[Mode.X] or (node.waiters and node.waiting[Mode.X]))
 
     def drop(self, ticket: Ticket, now: float) -> None:
         """Take a ticket out, held or queued, and grant those who can go on."""
@@ -141,6 +135,14 @@ class LockTable:
         ]
 
     # -- one ticket
+
+    def _led(self, resource: str) -> bool:
+        """Does somebody compute this resource, or wait to? Followers do not count: were they taken for a leader, then
+        those who found no page and ask again would follow one another for ever."""
+        node = self._nodes.get(resource)
+        if node is None:
+            return False
+        return node.held[Mode.X] > 0 or (bool(node.waiters) and node.waiting[Mode.X] > 0)
 
     def _free(self, ticket: Ticket) -> bool:
         """May it be granted now?"""

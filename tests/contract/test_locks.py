@@ -295,6 +295,21 @@ def test_one_follows_a_leader_who_still_waits(store):
     assert granted(store, follower).leading is False
 
 
+def test_followers_are_no_leader(store):
+    # They found no page after all (it was changed meanwhile) and ask again while others of them still hold.
+    wants = (("a", Mode.S), ("!key", Mode.X))
+    leader = take(store, wants=wants, follow="!key")
+    first, second = (queue(store, wants=wants, follow="!key") for _ in range(2))
+    store.release(leader)
+    store.release(first)
+    again = queue(store, wants=wants, follow="!key")
+    follower = queue(store, wants=wants, follow="!key")
+    store.release(second)
+    assert granted(store, again).leading
+    store.release(again)
+    assert granted(store, follower).leading is False
+
+
 # -- looking
 
 
