@@ -147,6 +147,7 @@ class _Pass:
         self.outcome = _Outcome()
         self.values = vary.Values()
         self.collapsed = False
+        self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
 
     def open(self, values: vary.Values) -> None:
         """Find out keys and epochs. Callables among the reads may look at the request, so this may touch it."""
@@ -209,7 +210,10 @@ class _Pass:
 
         @functools.wraps(func)
         def view(*args: Any, **kwargs: Any) -> Any:
-            return _FOLLOWED if self.came_meanwhile() else func(*args, **kwargs)
+            if self.came_meanwhile():
+                return _FOLLOWED
+            self.started = True
+            return func(*args, **kwargs)
 
         return view
 
@@ -218,7 +222,10 @@ class _Pass:
 
         @functools.wraps(func)
         async def view(*args: Any, **kwargs: Any) -> Any:
-            return _FOLLOWED if self.came_meanwhile() else await func(*args, **kwargs)
+            if self.came_meanwhile():
+                return _FOLLOWED
+            self.started = True
+            return await func(*args, **kwargs)
 
         return view
 
@@ -330,13 +337,18 @@ class _View:
             looked = at.looked
         except StoreUnavailable as error:
             return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
-        while looked.page is None:
-            with Tracker(request) as tracker:
-                given = at.run_arguments(tracker, skip=looked.skip)
-                response = self.run(given.pop("spec"), request, args, kwargs, func=at.looking_again(), **given)
-            if response is not _FOLLOWED:
-                return at.computed(response)
-            looked = at.followed()
+        try:
+            while looked.page is None:
+                with Tracker(request) as tracker:
+                    given = at.run_arguments(tracker, skip=looked.skip)
+                    response = self.run(given.pop("spec"), request, args, kwargs, func=at.looking_again(), **given)
+                if response is not _FOLLOWED:
+                    return at.computed(response)
+                looked = at.followed()
+        except StoreUnavailable as error:
+            if at.started:
+                raise
+            return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
         return at.hit(looked)
 
     async def respond_async(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -355,15 +367,21 @@ class _View:
         except StoreUnavailable as error:
             response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
             return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
-        while looked.page is None:
-            with Tracker(request) as tracker:
-                given = at.run_arguments(tracker, skip=looked.skip)
-                response = await self.run_async(
-                    given.pop("spec"), request, args, kwargs, func=at.looking_again_async(), **given
-                )
-            if response is not _FOLLOWED:
-                return at.computed(response)
-            looked = at.followed()
+        try:
+            while looked.page is None:
+                with Tracker(request) as tracker:
+                    given = at.run_arguments(tracker, skip=looked.skip)
+                    response = await self.run_async(
+                        given.pop("spec"), request, args, kwargs, func=at.looking_again_async(), **given
+                    )
+                if response is not _FOLLOWED:
+                    return at.computed(response)
+                looked = at.followed()
+        except StoreUnavailable as error:
+            if at.started:
+                raise
+            response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
+            return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
         return at.hit(looked)
 
     def run(

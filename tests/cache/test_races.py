@@ -174,11 +174,12 @@ def test_too_large_a_page_leaves_a_mark(monkeypatch: pytest.MonkeyPatch) -> None
     assert "skip" in repr(store.fetch(view.key(get()), ()).entry)
 
 
-def test_without_a_store_a_page_is_computed_uncached(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["fetch", "acquire"])
+def test_without_a_store_a_page_is_computed_uncached(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def down(*args: Any) -> Any:
         raise StoreUnavailable("nobody answers")
 
-    monkeypatch.setattr(runtime.store(), "fetch", down)
+    monkeypatch.setattr(runtime.store(), method, down)
     view = locked_cache(300, reads=["x"])(lambda request: HttpResponse("page"))
     response = view(get())
     assert response.content == b"page"
