@@ -50,7 +50,7 @@ class ConnectionPool(Engine[C]):
             slot = self._idle_pop()
             conn = slot.conn
             now = self._clock()
-            if now - slot.since <= PING_AFTER and self._alive(conn):
+            if now - slot.since <= PING_AFTER and now < slot.expires and self._alive(conn):
                 try:
                     slot.holder = self._here.holder
                 except AttributeError:

@@ -83,7 +83,7 @@ class Engine(Generic[C]):
         self._lock = threading.RLock()
         self._grown = threading.Condition(self._lock)
         self._wake = threading.Event()
-        self._maintainer: threading.Thread | None = None
+        self._maintained = False  # is there a maintenance thread?
         self._here = threading.local()
         self._slots: dict[int, Slot[C]] = {}
         self._busy: dict[int, Slot[C]] = {}
@@ -136,8 +136,9 @@ class Engine(Generic[C]):
                 self._closed = False
             now = self._clock()
             self._waiters.appendleft(waiter) if first else self._waiters.append(waiter)
-            # From here on every `putconn` sees a waiter. One that looked just before has put its connection among
-            # the idle ones by now, or will look again: serving here closes the gap between the two.
+            # First the mark, then the look. A `putconn` that read the mark before it was set had appended its
+            # connection before, so that `_serve` finds it; any other finds the mark and serves the queue itself.
+            self._slow = True
             self._serve()
             if waiter.settled:
                 return False
@@ -147,13 +148,15 @@ class Engine(Generic[C]):
                 lost = self._reclaim()
             probing = self._outage.probing
             attempts = self._grow(now)
+            refusal = None
             if self._outage.down and not attempts:
-                if not probing:
-                    raise report.down(self) from self._outage.error
+                refusal = None if probing else report.down(self)
                 waiter.patience = now + GRACE
-            if not self._slots and not self._attempts and now < self._outage.full_until:
-                raise report.at_capacity(self) from self._outage.error
+            elif not self._slots and not self._attempts and now < self._outage.full_until:
+                refusal = report.at_capacity(self)
         self._dispose(lost)
+        if refusal is not None:
+            raise refusal from self._outage.error
         self._start(attempts)
         return True
 
@@ -464,16 +467,14 @@ class Engine(Generic[C]):
     def _keep_up(self) -> None:
         """Have a maintenance thread if there is anything to maintain."""
         with self._lock:
-            if self._closed or self._maintainer is not None or not (self._slots or self._min_size):
+            if self._closed or self._maintained or not (self._slots or self._min_size):
                 return
-            self._maintainer = threading.current_thread()  # nobody else starts one meanwhile
+            self._maintained = True
         try:
-            thread: threading.Thread | None = maintenance.start(self)
-        except RuntimeError:
-            thread = None
-        with self._lock:
-            if self._maintainer is not None:  # it may have ended already
-                self._maintainer = thread
+            maintenance.start(self)
+        except RuntimeError:  # no more threads: the next connect tries again
+            with self._lock:
+                self._maintained = False
 
     def _maintain(self) -> float | None:
         """One round; the seconds until the next, or None when there is nothing left to maintain."""
@@ -502,7 +503,7 @@ class Engine(Generic[C]):
             missing = 0 if given_up else self._min_size - len(self._slots)
             attempts = self._grow(now, max(missing, len(self._waiters)))
             if self._closed or not (self._slots or self._attempts or missing > 0):
-                self._maintainer = None
+                self._maintained = False
                 return None
             due = [min(slot.since + self._options.max_idle, slot.made + slot.lifetime) for slot in list(self._idle)]
             if missing > 0:
@@ -528,13 +529,12 @@ class Engine(Generic[C]):
 
     def _shut(self) -> list[C]:
         with self._lock:
-            self._closed = True
+            self._closed = self._slow = True  # before the look at the idle ones: see `_enqueue`
             self._generation += 1
             self._drained = self._generation
             gone = self._sweep()
             error = PoolClosed(f"{report.title(self)} was closed while a connection was waited for.")
             self._tell(error, None, everybody=True)
-            self._slow = True
             self._grown.notify_all()
         self._wake.set()
         return gone

@@ -65,7 +65,7 @@ def at_capacity(pool: Engine[Any]) -> PoolTimeout:
 
 def full(pool: Engine[Any]) -> PoolFull:
     return PoolFull(
-        f"{title(pool)}: {len(pool._waiters)} requests wait for a connection already, and 'max_waiting' allows "
+        f"{title(pool)}: {len(pool._waiters) - 1} requests wait for a connection already, and 'max_waiting' allows "
         f"no more: {sizes(pool)}.{holders(pool, pool._clock())} "
         f"Raise 'max_size' or 'max_waiting', or hold connections for a shorter time."
     )
