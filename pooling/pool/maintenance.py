@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from . import report
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .growth import Growth
 
 log = logging.getLogger("pooling.pool")
 
 
-def start(pool: Engine[Any]) -> None:
+def start(pool: Growth[Any]) -> None:
     """A daemon that knows the pool weakly: a pool that nobody uses any more is collected, and its thread ends."""
     wake = pool._wake
     ref = weakref.ref(pool, lambda _: wake.set())
@@ -23,7 +23,7 @@ def start(pool: Engine[Any]) -> None:
     thread.start()
 
 
-def _run(ref: weakref.ref[Engine[Any]], wake: threading.Event) -> None:
+def _run(ref: weakref.ref[Growth[Any]], wake: threading.Event) -> None:
     while True:
         wake.clear()  # before looking, so that a call during the work is not lost
         pool = ref()
