@@ -132,6 +132,7 @@ class State(Generic[C]):
         """The slot leaves the pool. Under the lock; the caller closes what this returns when it is out of the lock.
         Empty when the slot has left before: each connection is closed once."""
         if self._slots.pop(slot.key, None) is not None:
+            self._busy.pop(slot.key, None)
             self._counters.retire(slot)
             self._outage.full_until = 0.0  # closing one of our own makes room on the server
             return [slot.conn]
