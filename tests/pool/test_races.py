@@ -16,7 +16,7 @@ import pytest
 from pooling.errors import PoolTimeout
 from pooling.pool import ConnectionPool, Failure
 
-from .scripted import PATIENCE, Caller, Conn, Refused, ScriptedDriver, until
+from .scripted import PATIENCE, Caller, Clock, Conn, Refused, ScriptedDriver, until
 
 Make = Callable[..., ConnectionPool[Conn]]
 
@@ -229,6 +229,32 @@ def test_interrupted_in_the_liveness_check(make: Make, driver: ScriptedDriver) -
         pool.getconn()
     assert held.closed == 1  # nobody knows what state it is in
     assert pool.getconn(timeout=5).number == 1
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_interrupted_between_a_question_and_its_answer(make: Make, driver: ScriptedDriver, queued: bool) -> None:
+    """Ctrl-C in a ping: nobody may get a connection on which somebody else's answer is still under way."""
+    clock = Clock()
+    pool = make(max_size=1, clock=clock)
+    held = pool.getconn()
+    pool.putconn(held)
+    clock.now += 31
+
+    def interrupt(conn: Conn) -> bool:
+        raise KeyboardInterrupt
+
+    pool._driver.ping = interrupt  # type: ignore[method-assign]
+    caught = None
+    try:
+        if queued:
+            pool._queue(None)
+        else:
+            pool.getconn()
+    except KeyboardInterrupt as error:
+        caught = error  # with its traceback, which refers to the connection
+    assert caught is not None
+    assert held.closed == 1
+    assert pool.getconn(timeout=5) is not held
 
 
 def test_never_more_than_max_size_while_connecting(make: Make, driver: ScriptedDriver) -> None:
