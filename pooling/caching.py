@@ -147,6 +147,7 @@ class _Pass:
         self.outcome = _Outcome()
         self.values = vary.Values()
         self.collapsed = False
+        self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
 
     def open(self, values: vary.Values) -> None:
         """Find out keys and epochs. Callables among the reads may look at the request, so this may touch it."""
@@ -202,8 +203,39 @@ class _Pass:
         self.collapsed = True
         return self.look()
 
+    def looking_again(self) -> Callable[..., Any]:
+        """The view, but under the lock it looks once more: between the miss and the grant another may have stored
+        the page and gone, and then this one would compute it a second time."""
+        func = self.view.func
+
+        @functools.wraps(func)
+        def view(*args: Any, **kwargs: Any) -> Any:
+            if self.came_meanwhile():
+                return _FOLLOWED
+            self.started = True
+            return func(*args, **kwargs)
+
+        return view
+
+    def looking_again_async(self) -> Callable[..., Any]:
+        func = self.view.func
+
+        @functools.wraps(func)
+        async def view(*args: Any, **kwargs: Any) -> Any:
+            if self.came_meanwhile():
+                return _FOLLOWED
+            self.started = True
+            return await func(*args, **kwargs)
+
+        return view
+
+    def came_meanwhile(self) -> bool:
+        return self.may_store() and self.look().page is not None
+
     def keep(self, tracker: Tracker, held: Any, response: Any) -> None:
         """After COMMIT and before the unlock: store the answer, or leave a mark that it cannot be."""
+        if response is _FOLLOWED:
+            return
         outcome = self.outcome
         outcome.why = why = self.why_not(tracker, response)
         if why is None:
@@ -305,13 +337,18 @@ class _View:
             looked = at.looked
         except StoreUnavailable as error:
             return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
-        while looked.page is None:
-            with Tracker(request) as tracker:
-                given = at.run_arguments(tracker, skip=looked.skip)
-                response = self.run(given.pop("spec"), request, args, kwargs, **given)
-            if response is not _FOLLOWED:
-                return at.computed(response)
-            looked = at.followed()
+        try:
+            while looked.page is None:
+                with Tracker(request) as tracker:
+                    given = at.run_arguments(tracker, skip=looked.skip)
+                    response = self.run(given.pop("spec"), request, args, kwargs, func=at.looking_again(), **given)
+                if response is not _FOLLOWED:
+                    return at.computed(response)
+                looked = at.followed()
+        except StoreUnavailable as error:
+            if at.started:
+                raise
+            return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
         return at.hit(looked)
 
     async def respond_async(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -330,24 +367,34 @@ class _View:
         except StoreUnavailable as error:
             response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
             return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
-        while looked.page is None:
-            with Tracker(request) as tracker:
-                given = at.run_arguments(tracker, skip=looked.skip)
-                response = await self.run_async(given.pop("spec"), request, args, kwargs, **given)
-            if response is not _FOLLOWED:
-                return at.computed(response)
-            looked = at.followed()
+        try:
+            while looked.page is None:
+                with Tracker(request) as tracker:
+                    given = at.run_arguments(tracker, skip=looked.skip)
+                    response = await self.run_async(
+                        given.pop("spec"), request, args, kwargs, func=at.looking_again_async(), **given
+                    )
+                if response is not _FOLLOWED:
+                    return at.computed(response)
+                looked = at.followed()
+        except StoreUnavailable as error:
+            if at.started:
+                raise
+            response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
+            return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
         return at.hit(looked)
 
-    def run(self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], **given: Any) -> Any:
-        declined = self.taken_over.is_declined
-        return hold.run(spec, self.func, (request, *args), kwargs, declined=declined, **given)
-
-    async def run_async(
-        self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], **given: Any
+    def run(
+        self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, func: Any = None, **given: Any
     ) -> Any:
         declined = self.taken_over.is_declined
-        return await hold.run_async(spec, self.func, (request, *args), kwargs, declined=declined, **given)
+        return hold.run(spec, func or self.func, (request, *args), kwargs, declined=declined, **given)
+
+    async def run_async(
+        self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, func: Any = None, **given: Any
+    ) -> Any:
+        declined = self.taken_over.is_declined
+        return await hold.run_async(spec, func or self.func, (request, *args), kwargs, declined=declined, **given)
 
     def uncached(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A reading view without locks. Django's own transaction was declined, so it is opened here."""
