@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from typing import Any
 
 import pytest
@@ -71,12 +72,11 @@ def test_lost_updates_cannot_happen() -> None:
 
 @pytest.mark.parametrize("where", ["in the view", "in a thread of the view"])
 def test_cancelled_it_rolls_back_and_unlocks_before_it_goes_on(where: str) -> None:
-    import threading
-
-    reached, go = asyncio.Event(), threading.Event()
+    reached, started, go = asyncio.Event(), threading.Event(), threading.Event()
     finished: list[str] = []
 
     def slow() -> None:
+        started.set()
         go.wait(30)
         finished.append("thread")
 
@@ -92,7 +92,8 @@ def test_cancelled_it_rolls_back_and_unlocks_before_it_goes_on(where: str) -> No
     async def main() -> None:
         task = asyncio.create_task(view())
         await asyncio.wait_for(reached.wait(), 30)
-        await asyncio.sleep(0)
+        if where != "in the view":
+            await asyncio.to_thread(started.wait, 30)
         task.cancel()
         await asyncio.sleep(0)
         if where != "in the view":
@@ -103,7 +104,7 @@ def test_cancelled_it_rolls_back_and_unlocks_before_it_goes_on(where: str) -> No
         assert runtime.store().parties() == []
         assert not await Account.objects.aexists()
 
-    async_to_sync(main)() if where == "under a sync parent" else asyncio.run(main())
+    asyncio.run(main())
     assert finished == ([] if where == "in the view" else ["thread"])
 
 
@@ -137,10 +138,14 @@ def test_as_a_block() -> None:
             assert await sync_to_async(in_transaction)()
             async with hold:
                 await Account.objects.acreate(name="ann")
-        with pytest.raises(ValueError, match="inside"):
+
+        async def failing() -> None:
             async with hold:
                 await Account.objects.acreate(name="bob")
                 raise ValueError("inside")
+
+        with pytest.raises(ValueError, match="inside"):
+            await failing()
 
     asyncio.run(main())
     assert list(Account.objects.values_list("name", flat=True)) == ["ann"]
