@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connection
+from django.db import connection, connections
 
 from pooling import runtime
 from pooling.decorators import locked
@@ -165,5 +165,43 @@ def test_a_sync_block_in_a_coroutine_is_refused() -> None:
     async def main() -> None:
         with pytest.raises(SynchronousOnlyOperation, match="async with"), locked(writes=["a"], atomic=False):
             raise AssertionError("must not be entered")
+
+    asyncio.run(main())
+
+
+def test_cancelled_during_the_rollback_it_unlocks_only_after_it() -> None:
+    reached, rolling_back, go = asyncio.Event(), threading.Event(), threading.Event()
+
+    def hold_the_rollback_up() -> None:
+        wrapper: Any = connections["default"]
+        original = wrapper._rollback
+
+        def rollback() -> None:
+            rolling_back.set()
+            go.wait(30)
+            original()
+
+        wrapper._rollback = rollback
+
+    @locked(writes=["accounts"])
+    async def view() -> None:
+        await Account.objects.acreate(name="ann")
+        await sync_to_async(hold_the_rollback_up)()
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(view())
+        await asyncio.wait_for(reached.wait(), 30)
+        task.cancel()
+        assert await asyncio.to_thread(rolling_back.wait, 30)
+        task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(runtime.store().parties()) == 1
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert runtime.store().parties() == []
 
     asyncio.run(main())
