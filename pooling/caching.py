@@ -26,10 +26,10 @@ from .cache import answers, frame, keys, storable, vary
 from .cache.answers import Looked
 from .cache.options import CacheOptions
 from .cache.tracking import Tracker
-from .decorators import TakenOver, is_async_view, refuse_undecoratable
 from .errors import LockTimeout, StoreUnavailable
 from .groups import read_epochs, validate, write_epochs
 from .spec import Spec, declare
+from .wrapping import TakenOver, is_async_view, refuse_undecoratable
 
 __all__ = ["invalidate", "locked_cache"]
 
