@@ -131,8 +131,8 @@ class Growth(State[C]):
     def _maintain(self) -> float | None:
         """One round; the seconds until the next, or None when there is nothing left to maintain."""
         now = self._clock()
+        unneeded: list[C] = []
         with self._lock:
-            unneeded = self._reclaim()
             spare = len(self._slots) - self._min_size
         for slot in list(self._idle):  # oldest first
             expired = now >= slot.expires

@@ -149,7 +149,7 @@ def test_a_connect_that_ends_after_a_drain_is_not_used(make: Make, driver: Scrip
     pool.drain()
     driver.gate.set()
     assert waiter.result().number == 1  # type: ignore[attr-defined]
-    assert driver.made[0].closed == 1
+    until(lambda: driver.made[0].closed == 1)
 
 
 def test_what_is_reclaimed_is_closed_even_if_the_one_who_asked_is_refused(make: Make, driver: ScriptedDriver) -> None:
