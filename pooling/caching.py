@@ -22,10 +22,10 @@ from .cache import answers, keys, vary
 from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
 from .cache.tracking import Tracker
-from .decorators import TakenOver, is_async_view, refuse_undecoratable
 from .errors import StoreUnavailable
 from .single_flight import FOLLOWED, Pass
 from .spec import Spec, declare
+from .wrapping import TakenOver, is_async_view, refuse_undecoratable
 
 __all__ = ["invalidate", "locked_cache"]
 

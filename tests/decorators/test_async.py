@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connection
+from django.db import connection, connections
 
 from pooling import runtime
 from pooling.decorators import locked
@@ -71,12 +72,11 @@ def test_lost_updates_cannot_happen() -> None:
 
 @pytest.mark.parametrize("where", ["in the view", "in a thread of the view"])
 def test_cancelled_it_rolls_back_and_unlocks_before_it_goes_on(where: str) -> None:
-    import threading
-
-    reached, go = asyncio.Event(), threading.Event()
+    reached, started, go = asyncio.Event(), threading.Event(), threading.Event()
     finished: list[str] = []
 
     def slow() -> None:
+        started.set()
         go.wait(30)
         finished.append("thread")
 
@@ -92,7 +92,8 @@ def test_cancelled_it_rolls_back_and_unlocks_before_it_goes_on(where: str) -> No
     async def main() -> None:
         task = asyncio.create_task(view())
         await asyncio.wait_for(reached.wait(), 30)
-        await asyncio.sleep(0)
+        if where != "in the view":
+            await asyncio.to_thread(started.wait, 30)
         task.cancel()
         await asyncio.sleep(0)
         if where != "in the view":
@@ -103,7 +104,7 @@ def test_cancelled_it_rolls_back_and_unlocks_before_it_goes_on(where: str) -> No
         assert runtime.store().parties() == []
         assert not await Account.objects.aexists()
 
-    async_to_sync(main)() if where == "under a sync parent" else asyncio.run(main())
+    asyncio.run(main())
     assert finished == ([] if where == "in the view" else ["thread"])
 
 
@@ -137,10 +138,14 @@ def test_as_a_block() -> None:
             assert await sync_to_async(in_transaction)()
             async with hold:
                 await Account.objects.acreate(name="ann")
-        with pytest.raises(ValueError, match="inside"):
+
+        async def failing() -> None:
             async with hold:
                 await Account.objects.acreate(name="bob")
                 raise ValueError("inside")
+
+        with pytest.raises(ValueError, match="inside"):
+            await failing()
 
     asyncio.run(main())
     assert list(Account.objects.values_list("name", flat=True)) == ["ann"]
@@ -160,5 +165,43 @@ def test_a_sync_block_in_a_coroutine_is_refused() -> None:
     async def main() -> None:
         with pytest.raises(SynchronousOnlyOperation, match="async with"), locked(writes=["a"], atomic=False):
             raise AssertionError("must not be entered")
+
+    asyncio.run(main())
+
+
+def test_cancelled_during_the_rollback_it_unlocks_only_after_it() -> None:
+    reached, rolling_back, go = asyncio.Event(), threading.Event(), threading.Event()
+
+    def hold_the_rollback_up() -> None:
+        wrapper: Any = connections["default"]
+        original = wrapper._rollback
+
+        def rollback() -> None:
+            rolling_back.set()
+            go.wait(30)
+            original()
+
+        wrapper._rollback = rollback
+
+    @locked(writes=["accounts"])
+    async def view() -> None:
+        await Account.objects.acreate(name="ann")
+        await sync_to_async(hold_the_rollback_up)()
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(view())
+        await asyncio.wait_for(reached.wait(), 30)
+        task.cancel()
+        assert await asyncio.to_thread(rolling_back.wait, 30)
+        task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(runtime.store().parties()) == 1
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert runtime.store().parties() == []
 
     asyncio.run(main())

@@ -77,7 +77,7 @@ def test_a_connection_is_either_evicted_or_lent(make: Make, clock: Clock) -> Non
     evictor = threading.Thread(target=evict)
     evictor.start()
     try:
-        for _ in range(2_000):
+        for _ in range(10_000):
             conn = pool.getconn()
             assert not conn.closed
             pool.putconn(conn)

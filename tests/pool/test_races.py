@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from pooling.errors import PoolTimeout
 from pooling.pool import ConnectionPool, Failure
 
-from .scripted import PATIENCE, Caller, Conn, ScriptedDriver, until
+from .scripted import PATIENCE, Caller, Clock, Conn, Refused, ScriptedDriver, until
 
 Make = Callable[..., ConnectionPool[Conn]]
 
@@ -82,6 +83,83 @@ def test_a_newcomer_does_not_overtake_between_append_and_hand_over(make: Make) -
     assert waiter.result() is held
     # The waiter's thread has ended, so the newcomer gets a new connection in place of the one that went with it.
     assert newcomer[0].result() is not held
+
+
+class Sneaky(deque):  # type: ignore[type-arg]
+    """An idle list that lets something happen just after it was found empty."""
+
+    def then(self, action: Callable[[], object]) -> None:
+        self.action: Callable[[], object] | None = action
+
+    def pop(self) -> Any:  # type: ignore[override]
+        try:
+            return super().pop()
+        except IndexError:
+            action, self.action = self.action, None
+            if action is not None:
+                action()
+            raise
+
+
+def sneak(pool: ConnectionPool[Conn], action: Callable[[], object]) -> None:
+    idle = Sneaky(pool._idle)
+    idle.then(action)
+    pool._idle, pool._idle_append = idle, idle.append
+
+
+def test_returned_just_after_the_queue_found_nothing_idle(make: Make) -> None:
+    """The waiter has looked, the connection is put, the waiter sleeps: who would wake it?"""
+    pool = make(max_size=1)
+    held = pool.getconn()
+    sneak(pool, lambda: pool.putconn(held))
+    assert pool.getconn(timeout=0) is held
+
+
+def test_returned_just_after_close_has_swept(make: Make) -> None:
+    pool = make(max_size=1)
+    held = pool.getconn()
+    sneak(pool, lambda: pool.putconn(held))
+    pool.close()
+    assert held.closed == 1
+    assert "size 0" in repr(pool)
+
+
+def test_returned_just_while_draining(make: Make) -> None:
+    """`putconn` saw a young connection, then all were drained, then it was appended: it must not be lent again."""
+    pool = make(max_size=1)
+    held = pool.getconn()
+    append = pool._idle_append
+
+    def late(slot: Any) -> None:
+        pool.drain()
+        append(slot)
+
+    pool._idle_append = late
+    pool.putconn(held)
+    pool._idle_append = append
+    assert pool.getconn(timeout=5) is not held
+    assert held.closed == 1
+
+
+def test_a_connect_that_ends_after_a_drain_is_not_used(make: Make, driver: ScriptedDriver) -> None:
+    driver.gate = threading.Event()
+    pool = make(max_size=1)
+    waiter = Caller(pool.getconn)
+    until(lambda: driver.connecting == 1)
+    pool.drain()
+    driver.gate.set()
+    assert waiter.result().number == 1  # type: ignore[attr-defined]
+    until(lambda: driver.made[0].closed == 1)
+
+
+def test_what_is_reclaimed_is_closed_even_if_the_one_who_asked_is_refused(make: Make, driver: ScriptedDriver) -> None:
+    pool = make(max_size=1)
+    lost = Caller(pool.getconn).result()
+    with pool._lock:
+        pool._outage.refused(pool._clock() + 1000, Refused(Failure.DOWN))
+    with pytest.raises(PoolTimeout):
+        pool.getconn()
+    until(lambda: lost.closed == 1)  # type: ignore[attr-defined]
 
 
 def test_served_at_the_moment_of_the_time_out(make: Make) -> None:
@@ -151,6 +229,32 @@ def test_interrupted_in_the_liveness_check(make: Make, driver: ScriptedDriver) -
         pool.getconn()
     assert held.closed == 1  # nobody knows what state it is in
     assert pool.getconn(timeout=5).number == 1
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_interrupted_between_a_question_and_its_answer(make: Make, driver: ScriptedDriver, queued: bool) -> None:
+    """Ctrl-C in a ping: nobody may get a connection on which somebody else's answer is still under way."""
+    clock = Clock()
+    pool = make(max_size=1, clock=clock)
+    held = pool.getconn()
+    pool.putconn(held)
+    clock.now += 31
+
+    def interrupt(conn: Conn) -> bool:
+        raise KeyboardInterrupt
+
+    pool._driver.ping = interrupt  # type: ignore[method-assign]
+    caught = None
+    try:
+        if queued:
+            pool._queue(None)
+        else:
+            pool.getconn()
+    except KeyboardInterrupt as error:
+        caught = error  # with its traceback, which refers to the connection
+    assert caught is not None
+    assert held.closed == 1
+    assert pool.getconn(timeout=5) is not held
 
 
 def test_never_more_than_max_size_while_connecting(make: Make, driver: ScriptedDriver) -> None:
