@@ -1,6 +1,7 @@
 """What a checkout and return costs, beside psycopg_pool and SQLAlchemy's QueuePool: ``make bench``.
 
-The connections are plain objects without a server, so that only the pools' own work is measured, the same for all.
+The connections are plain objects without a server, so that only the pools' own work is measured, the same for all: what
+a driver does to see that a connection is alive, or to clean it, is not in these numbers.
 Rounds are interleaved (every pool once, then every pool again), since a machine's speed drifts more than pools differ;
 the table shows medians. A peer that is not installed is left out, and the output says so.
 """
@@ -92,13 +93,14 @@ def ours(size: int) -> Peer:
 
 def psycopg(size: int) -> Peer:
     import psycopg_pool
-    from psycopg.pq import TransactionStatus
+    from psycopg.pq import TransactionStatus  # type: ignore[import-not-found, unused-ignore]
 
     class Idle(Connection):
         class pgconn:
             transaction_status = TransactionStatus.IDLE
 
-    pool = psycopg_pool.ConnectionPool(connection_class=Idle, min_size=size, max_size=size, timeout=60, open=True)
+    idle: Any = Idle
+    pool = psycopg_pool.ConnectionPool(connection_class=idle, min_size=size, max_size=size, timeout=60, open=True)
     pool.wait()
     get, put = pool.getconn, pool.putconn
 
@@ -137,6 +139,9 @@ PEERS: tuple[Callable[[int], Peer], ...] = (ours, psycopg, sqlalchemy)
 CASES = ((1, 4, False), (4, 4, False), (4, 4, True), (8, 4, True), (32, 4, True))
 
 
+absent: dict[str, str] = {}  # peer -> why it is left out
+
+
 def measure(use: Callable[[], None], threads: int, uses: int) -> float:
     """Seconds of wall clock that ``threads`` threads need for ``uses`` uses between them."""
     share = uses // threads
@@ -172,7 +177,7 @@ def case(threads: int, size: int, held: bool, rounds: int, uses: int) -> dict[st
         except ImportError as error:
             if make is ours:
                 raise
-            print(f"{make.__name__} is left out: {error}", file=sys.stderr)
+            absent.setdefault(make.__name__, str(error))
     found: dict[str, list[float]] = {peer.name: [] for peer in peers}
     gc.disable()
     try:
@@ -209,6 +214,8 @@ def main() -> int:
             median = statistics.median(times)
             row = f"| {threads} | {size} | {'yes' if held else 'no'} | {name} | {median:.2f} | {max(times):.2f} |"
             print(f"{row} {median / mine:.2f}x |", flush=True)
+    for name, why in absent.items():
+        print(f"\n{name} is left out: {why}.")
     return 0
 
 

@@ -1,0 +1,1 @@
+"""A small box office on `pooling`: run it with ``make demo``."""

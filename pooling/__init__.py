@@ -19,7 +19,8 @@ from .errors import (
 from .groups import group
 
 if TYPE_CHECKING:
-    from .decorators import invalidate, locked, locked_cache
+    from .caching import invalidate, locked_cache
+    from .decorators import locked
 
 __version__ = "0.1.0"
 
@@ -43,8 +44,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Lazily, so that the pool alone (`pooling.pool`) imports no Django.
-    if name in ("invalidate", "locked", "locked_cache"):
-        from . import decorators
+    if name == "locked":
+        from .decorators import locked
 
-        return getattr(decorators, name)
+        return locked
+    if name in ("invalidate", "locked_cache"):
+        from . import caching
+
+        return getattr(caching, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

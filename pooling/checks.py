@@ -51,8 +51,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.LOCK_LEASE < SHORT_LEASE:
         found.append(
             Warning(
-                f"POOLING['LOCK_LEASE'] is {settings.LOCK_LEASE:g} s: a process that stands still for so long loses its "
-                f"locks in the middle of a request.",
+                f"POOLING['LOCK_LEASE'] is {settings.LOCK_LEASE:g} s: a process that stands still for so long loses "
+                f"its locks in the middle of a request.",
                 hint=f"Set it to {SHORT_LEASE:g} or more; it only matters to those who wait for a dead process.",
                 id="pooling.W002",
             )

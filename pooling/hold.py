@@ -105,7 +105,7 @@ class Block:
 
     def leave(self, error: BaseException | None) -> None:
         """COMMIT, or ROLLBACK because of ``error``; unlock. Raises ``error`` or what came instead of it."""
-        step = _throw(self._steps, error) if error is not None else self._steps.send(None)
+        step = _advance(self._steps, None, error)
         while step[0] is not Kind.DONE:
             step = _next(self._steps, self._call, step)
 
@@ -133,7 +133,7 @@ class AsyncBlock:
     async def leave(self, error: BaseException | None) -> None:
         """COMMIT, or ROLLBACK because of ``error``; unlock. Raises ``error`` or what came instead of it."""
         async with self._thread:
-            step = _throw(self._steps, error) if error is not None else self._steps.send(None)
+            step = _advance(self._steps, None, error)
             while step[0] is not Kind.DONE:
                 step = await _next_async(self._steps, self._call, step)
 
@@ -141,13 +141,13 @@ class AsyncBlock:
 # --- drivers ----------------------------------------------------------------------------------------------------------
 
 
-def _throw(work: Steps, error: BaseException) -> Step:
+def _advance(work: Steps, answer: Any, error: BaseException | None = None) -> Step:
     try:
-        return work.throw(error)
+        return work.send(answer) if error is None else work.throw(error)
     except RuntimeError as wrapped:
-        # Python forbids StopIteration to leave a generator; to the view's caller it is an exception like any other.
-        if isinstance(error, StopIteration) and wrapped.__cause__ is error:
-            raise error from None
+        # Python lets no StopIteration out of a generator; to the view's caller it is an exception like any other.
+        if isinstance(wrapped.__cause__, StopIteration):
+            raise wrapped.__cause__ from None
         raise
 
 
@@ -162,8 +162,8 @@ def _next(work: Steps, call: Call, step: Step, body: Callable[[], Any] | None = 
             assert body is not None
             answer = call.spec.complete(call.func, body())
     except BaseException as error:  # noqa: BLE001 - handed on: `steps` rolls back, unlocks and raises it again
-        return _throw(work, error)
-    return work.send(answer)
+        return _advance(work, None, error)
+    return _advance(work, answer)
 
 
 def _drive(call: Call, work: Steps, body: Callable[[], Any]) -> Any:
@@ -184,8 +184,8 @@ async def _next_async(work: Steps, call: Call, step: Step, body: Callable[[], An
             assert body is not None
             answer = await body()
     except BaseException as error:  # noqa: BLE001 - handed on: `steps` rolls back, unlocks and raises it again
-        return _throw(work, error)
-    return work.send(answer)
+        return _advance(work, None, error)
+    return _advance(work, answer)
 
 
 async def _drive_async(call: Call, work: Steps, body: Callable[[], Any]) -> Any:

@@ -77,9 +77,9 @@ class Spec:
         if fence is not None and not isinstance(fence, bool):
             raise TypeError(f"{what}(fence=…) must be True, False or None, not {fence!r}.")
         if using is not None:
-            using = (using,) if isinstance(using, str) else tuple(using)
+            using = (using,) if isinstance(using, str) else tuple(using) if isinstance(using, Iterable) else ()
             if not using or not all(isinstance(alias, str) and alias for alias in using):
-                raise TypeError(f"{what}(using=…) must be a database alias or a list of them, not {using!r}.")
+                raise TypeError(f"{what}(using=…) must be a database alias or a list of them.")
             if not atomic:
                 raise TypeError(f"{what}(atomic=False, using=…): without a transaction there is no alias to name.")
         spec = cls(
@@ -260,8 +260,9 @@ class _Arguments:
             self.bound = self._bind()
         if name not in self.bound:
             raise GroupError(
-                f"Group template {self.source!r} of {name_of(self.func)} uses {{{name}}}, but this call has no "
-                f"argument of that name; it has {', '.join(map(repr, [*self.bound, *self.kwargs])) or 'none'}. Correct the "
+                f"Group template {self.source!r} of {name_of(self.func)} uses {{{name}}}, but this call has "
+                f"no argument of that name; it has {', '.join(map(repr, [*self.bound, *self.kwargs])) or 'none'}. "
+                f"Correct the "
                 f"template, name the URL's argument {name!r}, or use a callable."
             )
         return self.bound[name]

@@ -267,8 +267,8 @@ def _refuse_old_snapshot(call: Call, frame: Frame) -> None:
             raise LockOrderError(
                 f"{call.name} asks for further groups inside a hold whose transaction on {alias!r} is open, at "
                 f"isolation level {level!r}: its snapshot is older than the new lock, so it would read what others "
-                f"have changed since. Declare all groups together in the outer hold, or set the alias's isolation_level to "
-                f"'read committed' in OPTIONS."
+                f"have changed since. Declare all groups together in the outer hold, or set the alias's "
+                f"isolation_level to 'read committed' in OPTIONS."
             )
 
 

@@ -7,6 +7,7 @@ environment, share the servers of the process that started them, while two runs 
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -20,11 +21,14 @@ mariadb: PrivateMariaDB | None = None
 redis: PrivateRedis | None = None
 _folder: Path | None = None
 _set: list[str] = []
+_owner = 0
 
 
 def _new(name: str) -> Path:
-    global _folder
+    global _folder, _owner
     if _folder is None:
+        _owner = os.getpid()
+        atexit.register(stop)  # for a run that ends before its session begins, for instance at a wrong option
         _folder = Path(tempfile.mkdtemp(prefix="pooling-tests-"))
     return _folder / name
 
@@ -57,6 +61,8 @@ def ensure() -> None:
 def stop() -> None:
     """Stop what `ensure` started in this process, and remove its data. Idempotent."""
     global mariadb, redis, _folder
+    if _owner != os.getpid():  # nothing was started, or this is a forked child of the process that did it
+        return
     servers: list[PrivateServer | None] = [mariadb, redis]
     mariadb = redis = None
     for server in servers:

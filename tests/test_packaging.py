@@ -100,8 +100,9 @@ from pooling import group, invalidate, locked, locked_cache, PoolTimeout, LockTi
 from pooling.pool import ConnectionPool, PoolOptions
 from pooling.middleware import BusyMiddleware
 from pooling.store.memory import MemoryStore
-from django.db import connection
-assert type(connection).__module__.startswith("pooling."), connection
+from django.db import connections
+backend = connections["default"]
+assert type(backend).__module__.startswith("pooling."), backend
 assert importlib.resources.files("pooling").joinpath("py.typed").is_file()
 for module in pkgutil.walk_packages(pooling.__path__, "pooling."):
     __import__(module.name)

@@ -10,9 +10,10 @@ from typing import Generic
 from ..errors import PoolTimeout
 from . import report
 from .driver import C, Driver
-from .engine import PING_AFTER, Engine, log
+from .engine import PING_AFTER, Engine
 from .options import PoolOptions, seconds
 from .slots import Slot
+from .state import log
 from .stats import rounded
 
 
@@ -50,7 +51,7 @@ class ConnectionPool(Engine[C]):
             slot = self._idle_pop()
             conn = slot.conn
             now = self._clock()
-            if now - slot.since <= PING_AFTER and self._alive(conn):
+            if now - slot.since <= PING_AFTER and now < slot.expires and self._alive(conn):
                 try:
                     slot.holder = self._here.holder
                 except AttributeError:
@@ -189,13 +190,6 @@ class ConnectionPool(Engine[C]):
         if self._slow:
             self._attend()
         self._refill()
-
-    def _refill(self) -> None:
-        """Open what is missing to ``min_size`` and for those who wait."""
-        with self._lock:
-            attempts = self._grow(self._clock(), max(self._min_size - len(self._slots), len(self._waiters)))
-        self._start(attempts)
-        self._keep_up()
 
     def wait(self, timeout: float = 30.0) -> None:
         """Open the pool and block until ``min_size`` connections are there. PoolTimeout after ``timeout`` seconds."""

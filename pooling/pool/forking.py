@@ -7,12 +7,12 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .state import State
 
-_pools: weakref.WeakSet[Engine[Any]] = weakref.WeakSet()
+_pools: weakref.WeakSet[State[Any]] = weakref.WeakSet()
 
 
-def register(pool: Engine[Any]) -> None:
+def register(pool: State[Any]) -> None:
     _pools.add(pool)
 
 

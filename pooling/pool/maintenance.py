@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from . import report
+
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .growth import Growth
+
+log = logging.getLogger("pooling.pool")
 
 
-def start(pool: Engine[Any]) -> threading.Thread:
+def start(pool: Growth[Any]) -> None:
     """A daemon that knows the pool weakly: a pool that nobody uses any more is collected, and its thread ends."""
     wake = pool._wake
     ref = weakref.ref(pool, lambda _: wake.set())
     thread = threading.Thread(target=_run, args=(ref, wake), name=f"pooling-maintenance-{pool.name}", daemon=True)
     thread.start()
-    return thread
 
 
-def _run(ref: weakref.ref[Engine[Any]], wake: threading.Event) -> None:
+def _run(ref: weakref.ref[Growth[Any]], wake: threading.Event) -> None:
     while True:
         wake.clear()  # before looking, so that a call during the work is not lost
         pool = ref()
         if pool is None:
             return
-        delay = pool._maintain()
+        try:
+            delay = pool._maintain()
+        except Exception:
+            log.exception("%s: maintenance failed; the next round is tried in a minute", report.title(pool))
+            delay = 60.0
         del pool  # or it could not be collected while this thread sleeps
         if delay is None:
             return

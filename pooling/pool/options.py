@@ -64,7 +64,7 @@ class PoolOptions:
 
     @classmethod
     def parse(cls, value: Literal[True] | Mapping[str, Any]) -> PoolOptions:
-        """Options from ``True`` (all defaults) or a mapping. ValueError; for an unknown name, it tells the nearest known."""
+        """Options from ``True`` (all defaults) or a mapping. ValueError; an unknown name is told the nearest known."""
         if value is True:
             return cls()
         if not isinstance(value, Mapping):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PoolFull, PoolTimeout
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .state import State
 
 
-def sizes(pool: Engine[Any]) -> str:
+def sizes(pool: State[Any]) -> str:
     """Sizes as they are at this moment. Read without the lock: each figure is right, their sum may be one off."""
     size = len(pool._slots)
     idle = len(pool._idle)
@@ -20,11 +20,11 @@ def sizes(pool: Engine[Any]) -> str:
     )
 
 
-def title(pool: Engine[Any]) -> str:
+def title(pool: State[Any]) -> str:
     return f"Pool {pool.name!r}" if pool.name else "The pool"
 
 
-def holders(pool: Engine[Any], now: float) -> str:
+def holders(pool: State[Any], now: float) -> str:
     """The connection that has been out for longest, and who has it."""
     oldest = min(list(pool._busy.values()), key=lambda slot: slot.since, default=None)
     if oldest is None or oldest.holder is None:
@@ -32,12 +32,12 @@ def holders(pool: Engine[Any], now: float) -> str:
     return f" The oldest one is held by thread {oldest.holder.name!r} for {now - oldest.since:.1f} s."
 
 
-def last_error(pool: Engine[Any]) -> str:
+def last_error(pool: State[Any]) -> str:
     error = pool._outage.error
     return "" if error is None else f" The last connect failed: {type(error).__name__}: {error}."
 
 
-def timed_out(pool: Engine[Any], waited: float) -> PoolTimeout:
+def timed_out(pool: State[Any], waited: float) -> PoolTimeout:
     now = pool._clock()
     if pool._busy:
         advice = "Raise 'max_size' or 'timeout', or hold connections for a shorter time."
@@ -49,23 +49,23 @@ def timed_out(pool: Engine[Any], waited: float) -> PoolTimeout:
     )
 
 
-def down(pool: Engine[Any]) -> PoolTimeout:
+def down(pool: State[Any]) -> PoolTimeout:
     return PoolTimeout(
         f"{title(pool)} cannot reach its server.{last_error(pool)} It keeps probing, so the first checkout after the "
         f"server is back succeeds; {sizes(pool)}. Look at the server's address and whether it runs."
     )
 
 
-def at_capacity(pool: Engine[Any]) -> PoolTimeout:
+def at_capacity(pool: State[Any]) -> PoolTimeout:
     return PoolTimeout(
         f"{title(pool)}: the server is at its capacity and none of its connections belongs to this pool."
         f"{last_error(pool)} Raise the server's limit of connections or lower 'max_size' in its clients; {sizes(pool)}."
     )
 
 
-def full(pool: Engine[Any]) -> PoolFull:
+def full(pool: State[Any]) -> PoolFull:
     return PoolFull(
-        f"{title(pool)}: {len(pool._waiters)} requests wait for a connection already, and 'max_waiting' allows "
+        f"{title(pool)}: {len(pool._waiters) - 1} requests wait for a connection already, and 'max_waiting' allows "
         f"no more: {sizes(pool)}.{holders(pool, pool._clock())} "
         f"Raise 'max_size' or 'max_waiting', or hold connections for a shorter time."
     )

@@ -69,7 +69,7 @@ class LockTable:
                 self.reap(known, now)
             return known
         wants, leading = request.wants, True
-        if request.follow is not None and request.follow in self._nodes:
+        if request.follow is not None and self._led(request.follow):
             wants, leading = ((request.follow, Mode.S),), False
         ticket = Ticket(request, wants, leading, now)
         if not self._free(ticket) and not (self.reap(ticket, now) and self._free(ticket)):
@@ -135,6 +135,14 @@ class LockTable:
         ]
 
     # -- one ticket
+
+    def _led(self, resource: str) -> bool:
+        """Does somebody compute this resource, or wait to? Followers do not count: were they taken for a leader, then
+        those who found no page and ask again would follow one another for ever."""
+        node = self._nodes.get(resource)
+        if node is None:
+            return False
+        return node.held[Mode.X] > 0 or (bool(node.waiters) and node.waiting[Mode.X] > 0)
 
     def _free(self, ticket: Ticket) -> bool:
         """May it be granted now?"""

@@ -30,8 +30,9 @@ class LockRequest:
     ``family``   tickets that the caller holds already. Not empty makes the request *nested*: it is blocked by
                  holders outside the family only and passes waiters, since its holders may be waiting for the family.
                  When a release frees nested waiters and others, the nested ones are served first.
-    ``follow``   a resource for single-flight. Is it held or waited for by anyone, then the request asks for S on
-                 it alone instead of ``wants`` (which must contain it with X), and the grant says ``leading=False``.
+    ``follow``   a resource for single-flight. Does anybody hold it with X or wait for that, then the request asks for
+                 S on it alone instead of ``wants`` (which must contain it with X), and the grant says
+                 ``leading=False``. Followers do not count: or else those who ask again follow one another for ever.
     ``nowait``   refuse instead of queueing.
     ``owner``    who asks, for people: host, pid, thread, view, …
     """

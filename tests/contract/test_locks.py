@@ -266,6 +266,23 @@ def test_who_comes_after_all_are_done_leads(harness, store):
     assert store.acquire(request(wants=(("!key", Mode.X),), follow="!key")).leading
 
 
+def test_followers_do_not_follow_each_other(store):
+    """The leader failed: of those who waited for it the first to ask again leads, the others follow that one."""
+    wants = (("a", Mode.S), ("!key", Mode.X))
+    leader = store.acquire(request(wants=wants, follow="!key"))
+    followers = [queue(store, wants=wants, follow="!key") for _ in range(2)]
+    store.release(leader.ticket)
+    assert [granted(store, follower).leading for follower in followers] == [False] * 2
+    store.release(followers[0])
+    second = queue(store, wants=wants, follow="!key")  # the other follower is still to let go
+    third = queue(store, wants=wants, follow="!key")
+    store.release(followers[1])
+    assert granted(store, second).leading
+    assert granted(store, third) is None
+    store.release(second)
+    assert granted(store, third).leading is False
+
+
 def test_one_follows_a_leader_who_still_waits(store):
     writer = take(store, writes=["a"])
     wants = (("a", Mode.S), ("!key", Mode.X))
@@ -275,6 +292,21 @@ def test_one_follows_a_leader_who_still_waits(store):
     assert granted(store, leader).leading
     assert granted(store, follower) is None
     store.release(leader)
+    assert granted(store, follower).leading is False
+
+
+def test_followers_are_no_leader(store):
+    # They found no page after all (it was changed meanwhile) and ask again while others of them still hold.
+    wants = (("a", Mode.S), ("!key", Mode.X))
+    leader = take(store, wants=wants, follow="!key")
+    first, second = (queue(store, wants=wants, follow="!key") for _ in range(2))
+    store.release(leader)
+    store.release(first)
+    again = queue(store, wants=wants, follow="!key")
+    follower = queue(store, wants=wants, follow="!key")
+    store.release(second)
+    assert granted(store, again).leading
+    store.release(again)
     assert granted(store, follower).leading is False
 
 

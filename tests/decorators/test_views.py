@@ -170,7 +170,7 @@ class InTestCase(TestCase):
     def test_an_atomic_of_the_test_is_refused(self) -> None:
         from django.db import transaction
 
-        with transaction.atomic(), self.assertRaises(LockOrderError):
+        with transaction.atomic(), pytest.raises(LockOrderError):
             with locked(writes=["accounts"]):
                 raise AssertionError("must not be entered")
 

@@ -1,0 +1,1 @@
+"""A database backend with one connection for the whole process."""

@@ -1,0 +1,13 @@
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.staticfiles.views import serve
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("demo_site.boxoffice.urls")),
+    path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("admin/", admin.site.urls),
+    # A demo on the loopback interface: no web server stands in front of it to serve these files.
+    path("static/<path:path>", serve, {"insecure": True}),
+]

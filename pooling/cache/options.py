@@ -1,0 +1,71 @@
+"""The arguments of ``locked_cache``, validated when the decorator is made."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from .vary import VaryOn
+
+FOREVER = 10 * 365 * 86400.0  # seconds; what timeout=None means to a store, which needs a number
+LEVELS = ("validated", "remote", "near")
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """``timeout`` in seconds, 0 for "never stored"; the rest as in `pooling.caching.locked_cache`.
+
+    `parse` raises TypeError for a value of the wrong kind, ValueError for one that is impossible, and
+    ImproperlyConfigured for a cache alias that does not exist and for what is not supported yet.
+    """
+
+    timeout: float
+    vary_on: VaryOn
+    cache: str | None = None
+    key_prefix: str | None = None
+    level: str = "validated"
+
+    @classmethod
+    def parse(cls, timeout: Any, vary_on: Any, cache: Any, key_prefix: Any, stale: Any, level: Any) -> CacheOptions:
+        if stale is not None:
+            _number("stale", stale)
+            raise ImproperlyConfigured(
+                "locked_cache(stale=…) is not supported yet: an old page is never served while a new one is made. "
+                "Leave it out."
+            )
+        if level is not None and level not in LEVELS:
+            near = difflib.get_close_matches(str(level).lower(), LEVELS, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"locked_cache(level=…) must be one of {', '.join(LEVELS)}, not {level!r}. Meant {near!r}?"
+            )
+        if key_prefix is not None and not isinstance(key_prefix, str):
+            raise TypeError(f"locked_cache(key_prefix=…) must be a string, not {key_prefix!r}.")
+        if cache is not None:
+            _alias(cache)
+        seconds = FOREVER if timeout is None else min(max(_number("timeout", timeout, negative=True), 0.0), FOREVER)
+        return cls(seconds, VaryOn.parse(vary_on), cache, key_prefix, level or "validated")
+
+
+def _number(name: str, value: Any, *, negative: bool = False) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        hint = " Give it as the first argument, as for cache_page." if name == "timeout" else ""
+        raise TypeError(f"locked_cache: {name} must be a number of seconds or None, not {value!r}.{hint}")
+    if math.isnan(value) or (math.isinf(value) and not negative):
+        raise ValueError(f"locked_cache: {name} must be a finite number of seconds or None, not {value!r}.")
+    if value < 0 and not negative:
+        raise ValueError(f"locked_cache: {name} must be 0 seconds or more, not {value!r}.")
+    return float(value)
+
+
+def _alias(cache: Any) -> None:
+    if not isinstance(cache, str):
+        raise TypeError(f"locked_cache(cache=…) must be an alias of CACHES, not {cache!r}.")
+    if cache not in settings.CACHES:
+        near = difflib.get_close_matches(cache, settings.CACHES, n=1, cutoff=0.0)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ImproperlyConfigured(f"locked_cache(cache={cache!r}): CACHES has no such alias.{hint}")

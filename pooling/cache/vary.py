@@ -1,0 +1,165 @@
+"""``vary_on``: what a page depends on besides its address, the values of that, and what it covers.
+
+"user"         the signed-in user's primary key (None for nobody), through ``request.user``
+"session"      the session: its key and everything in it
+"cookie:NAME"  one cookie
+"header:NAME"  one request header
+"language"     the active language (always part of the key, as in cache_page; accepted for clearness)
+"csrf"         the visitor's CSRF secret; without a CSRF cookie a page with a token in it is not stored
+a callable     ``(request) -> str | None``; it covers what it reads itself of session, user and cookies
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone, translation
+
+from .tracking import ALL_COOKIES, CSRF, MESSAGES, SESSION, USER, Tracker
+
+_NAMES = ("user", "session", "cookie:NAME", "header:NAME", "language", "csrf")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+Callback = Callable[[Any], "str | None"]
+
+
+@dataclass(frozen=True)
+class VaryOn:
+    """Validated items of ``vary_on``, sorted. `parse` raises TypeError or ValueError, naming the nearest."""
+
+    items: tuple[str, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
+
+    @classmethod
+    def parse(cls, value: Any) -> VaryOn:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise TypeError(f"vary_on must be a list such as ['user'], not {value!r}.")
+        items, callbacks = set(), []
+        for item in value:
+            if callable(item):
+                callbacks.append(item)
+            elif not isinstance(item, str):
+                raise TypeError(f"vary_on: an item is a string or a callable, not {item!r}.")
+            else:
+                items.add(_item(item))
+        return cls(tuple(sorted(items)), tuple(callbacks))
+
+    def values(self, request: Any) -> Values:
+        """The values for this request. Nothing is kept of what they touch: the visitor's things are put back."""
+        found: list[tuple[str, str | None]] = []
+        for item in self.items:
+            if item == "user":
+                user = getattr(request, "user", None)
+                found.append((item, _user_value(user)))
+            elif item == "session":
+                session = getattr(request, "session", None)
+                found.append((item, None if session is None else _session_value(session, dict(session.items()))))
+            else:
+                found.append((item, _plain_value(item, request)))
+        return self._with_callbacks(request, found)
+
+    async def avalues(self, request: Any) -> Values:
+        """`values` for async views: user and session are asked for without blocking."""
+        found: list[tuple[str, str | None]] = []
+        for item in self.items:
+            if item == "user":
+                user = await request.auser() if hasattr(request, "auser") else getattr(request, "user", None)
+                found.append((item, _user_value(user)))
+            elif item == "session":
+                session = getattr(request, "session", None)
+                found.append((item, None if session is None else _session_value(session, dict(await session.aitems()))))
+            else:
+                found.append((item, _plain_value(item, request)))
+        return self._with_callbacks(request, found)
+
+    def _with_callbacks(self, request: Any, found: list[tuple[str, str | None]]) -> Values:
+        covered: set[str] = set()
+        for number, callback in enumerate(self.callbacks):
+            with Tracker(request) as tracker:
+                value = callback(request)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"vary_on: {callback!r} returned {value!r}; it must return a string or None.")
+            covered |= tracker.touched
+            found.append((f"callable {number}", value))
+        return Values(tuple(found), frozenset(covered), request.META.get("CSRF_COOKIE"))
+
+
+@dataclass(frozen=True)
+class Values:
+    """``pairs`` go into the key; `uncovered` says what the view touched beyond them."""
+
+    pairs: tuple[tuple[str, str | None], ...] = ()
+    covered: frozenset[str] = frozenset()
+    csrf_secret: str | None = field(default=None, repr=False)
+
+    def uncovered(self, tracker: Tracker) -> list[str]:
+        """What ``tracker`` saw that these values do not stand for. Sorted; empty: the page may be shared."""
+        declared = {item for item, _ in self.pairs} | self.covered
+        # A visitor without a CSRF cookie gets one with this very answer: nobody else may have that token.
+        if CSRF in declared and self.csrf_secret is None:
+            declared.discard(CSRF)
+        return sorted(tracker.look() - declared)
+
+
+def advice(touched: Iterable[str]) -> str:
+    """What to declare for these."""
+    items = []
+    for what in touched:
+        if what == MESSAGES:
+            return "A page that shows or adds messages is for one visitor once; it cannot be cached"
+        if what == ALL_COOKIES:
+            items.append("'cookie:NAME' for each cookie that is read")
+        else:
+            items.append(repr(what))
+    return f"Declare it, vary_on=[{', '.join(items)}], if the page depends on it, or do not use it in the view"
+
+
+def locale() -> tuple[str | None, str | None]:
+    """Active language and time zone, where the project uses them: always part of a key, as in cache_page."""
+    return (
+        translation.get_language() if settings.USE_I18N else None,
+        timezone.get_current_timezone_name() if settings.USE_TZ else None,
+    )
+
+
+def _item(item: str) -> str:
+    kind, colon, name = item.partition(":")
+    if colon and kind in ("cookie", "header"):
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"vary_on: {item!r} names no {kind}. Write for instance '{kind}:theme'.")
+        return f"header:{name.lower()}" if kind == "header" else item
+    if item in (USER, SESSION, CSRF, "language"):
+        return item
+    near = difflib.get_close_matches(item.lower(), _NAMES, n=1, cutoff=0.0)[0]
+    raise ValueError(
+        f"vary_on has no item {item!r}. Did you mean {near!r}? It knows {', '.join(_NAMES)} and callables."
+    )
+
+
+def _plain_value(item: str, request: Any) -> str | None:
+    kind, _, name = item.partition(":")
+    value: Any
+    if kind == "cookie":
+        value = request.COOKIES.get(name)
+    elif kind == "header":
+        value = request.headers.get(name)
+    elif kind == "csrf":
+        value = request.META.get("CSRF_COOKIE")
+    else:
+        value = translation.get_language()
+    return None if value is None else str(value)
+
+
+def _user_value(user: Any) -> str | None:
+    key = getattr(user, "pk", None)
+    return None if key is None else f"{type(key).__name__}:{key}"
+
+
+def _session_value(session: Any, items: dict[str, Any]) -> str:
+    data = session.serializer().dumps(items)
+    return f"{session.session_key}:{hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,279 @@
+"""`locked_cache` and `invalidate`: pages that are cached under the groups they read.
+
+A hit asks the store once and the database never. A miss takes the view's read locks, and with them, in the same
+step, the epochs of what it reads: before BEGIN, hence before any snapshot. The page is stored after COMMIT and
+before the unlock, together with those epochs, and counts only as long as they have not changed. One request computes
+a page, those who come meanwhile wait for it and take it from the store.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from typing import Any, cast
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+
+from . import conf, hold, runtime
+from .cache import answers, keys, vary
+from .cache.invalidate import invalidate
+from .cache.options import CacheOptions
+from .cache.tracking import Tracker
+from .errors import StoreUnavailable
+from .single_flight import FOLLOWED, Pass
+from .spec import Spec, declare
+from .wrapping import TakenOver, is_async_view, refuse_undecoratable
+
+__all__ = ["invalidate", "locked_cache"]
+
+logger = logging.getLogger("pooling.cache")
+_warned: set[tuple[str, tuple[str, ...]]] = set()
+
+
+def locked_cache(
+    timeout: float | None,
+    *,
+    reads: Any,
+    writes: Any = (),
+    vary_on: Iterable[Any] = (),
+    cache: str | None = None,
+    key_prefix: str | None = None,
+    wait: float | None = None,
+    stale: float | None = None,
+    level: str | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Cache a view's answers for as long as nobody writes what it reads.
+
+    ``timeout``    seconds, as in cache_page: None keeps a page until it is invalidated (ten years at most); 0 or less
+                   stores nothing, the view then runs under its locks only.
+    ``reads``      groups that the page is made from: templates such as ``"events/{id}"``, or callables
+                   ``(request, *args, **kwargs) -> iterable of str``.
+    ``writes``     groups that other methods than GET and HEAD write. They are locked for those methods only.
+    ``vary_on``    "user", "session", "cookie:NAME", "header:NAME", "language", "csrf", or a callable
+                   ``(request) -> str | None``. What a view touches of its visitor without declaring it makes the page
+                   not stored, and a warning says what to declare. "user" asks ``request.user``, which costs what the
+                   session and the auth backend cost.
+    ``cache``      an alias of CACHES; entries, versions and locks share one store, so it must be the one that
+                   POOLING["CACHE_ALIAS"] names.
+    ``key_prefix`` as in cache_page.
+    ``wait``       seconds to wait at most for locks and for another request that computes the same page; None:
+                   POOLING["LOCK_WAIT"]. LockTimeout after that.
+    ``stale``      not supported yet; ImproperlyConfigured.
+    ``level``      "validated", "remote" or "near". The in-process store has the body at hand anyway: no difference.
+
+    GET and HEAD share an entry. HEAD makes none. A request with an Authorization header is neither answered from the
+    cache nor stored, unless ``vary_on`` has "header:Authorization". ``Cache-Control: no-cache`` of a request is
+    ignored, as in cache_page: a visitor must not be able to make the site compute. Unlike cache_page nothing is added
+    to the answer's Cache-Control: a browser's copy could not be invalidated. Inside a `locked` hold or an open
+    transaction a page may be taken from the cache, but none is stored.
+
+    The view gets ``key(request, *args, **kwargs)``, the key of its entry; ``invalidate(*args, **kwargs)``, which does
+    `invalidate` for the groups that it reads with these arguments (without the request; a callable in ``reads`` gets
+    None for it) and so for every other page made from them; and ``__wrapped__``.
+
+    TypeError, ValueError, GroupError and ImproperlyConfigured for arguments that make no sense.
+    """
+    options = CacheOptions.parse(timeout, vary_on, cache, key_prefix, stale, level)
+    spec = Spec.make(reads, writes, wait=wait, what="locked_cache")
+    if not spec.reads:
+        raise TypeError(
+            "locked_cache(reads=[]) names nothing that the page is made from. Use cache_page for such a page."
+        )
+
+    def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
+        return View(spec, options, func).wrapper()
+
+    return decorate
+
+
+class View:
+    """A decorated view."""
+
+    def __init__(self, spec: Spec, options: CacheOptions, func: Callable[..., Any]) -> None:
+        refuse_undecoratable(func, spec.what)
+        self.spec = spec
+        self.reading = spec.only_reads()
+        self.options = options
+        self.func = func
+        self.name = _identity(func)
+        self.taken_over = TakenOver(getattr(func, "_non_atomic_requests", ()))
+
+    def wrapper(self) -> Callable[..., Any]:
+        func = self.func
+
+        async def awaiting(request: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return await self.respond_async(request, args, kwargs)
+
+        def calling(request: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return self.respond(request, args, kwargs)
+
+        view: Callable[..., Any] = awaiting if is_async_view(func) else calling
+        wrapped = cast(Any, functools.update_wrapper(view, func))
+        wrapped._non_atomic_requests = self.taken_over
+        wrapped.key = self.key
+        wrapped.invalidate = self.invalidate
+        declare(wrapped, func, self.spec)
+        return cast("Callable[..., Any]", wrapped)
+
+    # -- what the view gets
+
+    def key(self, request: Any, /, *args: Any, **kwargs: Any) -> str:
+        """The key of the entry for this request (the first-level one, if the answer has a ``Vary``)."""
+        self.require_request(request)
+        return self.key_of(request, args, kwargs, self.options.vary_on.values(request))
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> None:
+        """`invalidate` the groups that the view reads with these arguments."""
+        invalidate(*self.reading.plan(self.func, None, args, kwargs).reads)
+
+    # -- running it
+
+    def respond(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.require_request(request)
+        if not conf.settings().ENABLED:
+            return self.run(self.spec, request, args, kwargs)
+        if request.method not in ("GET", "HEAD"):
+            return answers.status(self.run(self.spec, request, args, kwargs), "fwd=method")
+        at = Pass(self, request, args, kwargs)
+        if at.bypass:
+            response = self.run(self.reading, request, args, kwargs)
+            return answers.status(response, "fwd=bypass", detail=at.bypass)
+        try:
+            at.open(self.options.vary_on.values(request))
+            looked = at.looked
+        except StoreUnavailable as error:
+            return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
+        try:
+            while looked.page is None:
+                with Tracker(request) as tracker:
+                    given = at.run_arguments(tracker, skip=looked.skip)
+                    response = self.run(given.pop("spec"), request, args, kwargs, func=at.looking_again(), **given)
+                if response is not FOLLOWED:
+                    return at.computed(response)
+                looked = at.followed()
+        except StoreUnavailable as error:
+            if at.started:
+                raise
+            return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
+        return at.hit(looked)
+
+    async def respond_async(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.require_request(request)
+        if not conf.settings().ENABLED:
+            return await self.run_async(self.spec, request, args, kwargs)
+        if request.method not in ("GET", "HEAD"):
+            return answers.status(await self.run_async(self.spec, request, args, kwargs), "fwd=method")
+        at = Pass(self, request, args, kwargs)
+        if at.bypass:
+            response = await self.run_async(self.reading, request, args, kwargs)
+            return answers.status(response, "fwd=bypass", detail=at.bypass)
+        try:
+            at.open(await self.options.vary_on.avalues(request))
+            looked = at.looked
+        except StoreUnavailable as error:
+            response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
+            return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
+        try:
+            while looked.page is None:
+                with Tracker(request) as tracker:
+                    given = at.run_arguments(tracker, skip=looked.skip)
+                    response = await self.run_async(
+                        given.pop("spec"), request, args, kwargs, func=at.looking_again_async(), **given
+                    )
+                if response is not FOLLOWED:
+                    return at.computed(response)
+                looked = at.followed()
+        except StoreUnavailable as error:
+            if at.started:
+                raise
+            response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
+            return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
+        return at.hit(looked)
+
+    def run(
+        self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, func: Any = None, **given: Any
+    ) -> Any:
+        declined = self.taken_over.is_declined
+        return hold.run(spec, func or self.func, (request, *args), kwargs, declined=declined, **given)
+
+    async def run_async(
+        self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, func: Any = None, **given: Any
+    ) -> Any:
+        declined = self.taken_over.is_declined
+        return await hold.run_async(spec, func or self.func, (request, *args), kwargs, declined=declined, **given)
+
+    def uncached(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A reading view without locks. Django's own transaction was declined, so it is opened here."""
+        with ExitStack() as stack:
+            for alias in self.reading.aliases(view=True, declined=self.taken_over.is_declined):
+                stack.enter_context(transaction.atomic(using=alias))
+            return self.func(request, *args, **kwargs)
+
+    # -- small things
+
+    def require_request(self, request: Any) -> None:
+        if not hasattr(request, "META"):
+            raise TypeError(
+                f"locked_cache: {self.name} was called with {type(request).__name__} where a request is expected. On a "
+                f"method, use @method_decorator(locked_cache(…), name='dispatch') on the class."
+            )
+
+    def bypass(self, request: Any) -> str | None:
+        if self.options.timeout <= 0:
+            return "timeout 0"
+        if "HTTP_AUTHORIZATION" in request.META and "header:authorization" not in self.options.vary_on.items:
+            return "request has Authorization"
+        return None
+
+    def patience(self) -> float:
+        wait = self.spec.wait
+        return conf.settings().LOCK_WAIT if wait is None else wait
+
+    def store(self) -> Any:
+        alias, wanted = self.options.cache, conf.settings().CACHE_ALIAS
+        if alias is not None and alias != wanted:
+            runtime.check_alias(alias)
+            raise ImproperlyConfigured(
+                f"locked_cache(cache={alias!r}) on {self.name}: entries, versions and locks share one store, that of "
+                f"POOLING['CACHE_ALIAS'], {wanted!r}. Leave cache= out, or set CACHE_ALIAS to {alias!r}."
+            )
+        return runtime.store()
+
+    def key_of(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], values: vary.Values) -> str:
+        return keys.base_key(
+            scheme=request.scheme,
+            host=request.get_host(),
+            path=request.get_full_path(),
+            view=self.name,
+            arguments=(args, kwargs),
+            key_prefix=self.options.key_prefix,
+            locale=vary.locale(),
+            vary_on=values.pairs,
+        )
+
+    def warn(self, touched: list[str]) -> None:
+        once = (self.name, tuple(touched))
+        if once not in _warned:
+            _warned.add(once)
+            logger.warning(
+                "%s touched %s of its visitor, so its page is not stored. %s.",
+                self.name,
+                ", ".join(touched),
+                vary.advice(touched),
+            )
+
+
+def _identity(func: Callable[..., Any]) -> str:
+    """A name for the view that is the same in every process and differs from other views' names."""
+    owner = getattr(func, "view_class", None) or type(_bound_to(func))
+    name = getattr(func, "__qualname__", None) or type(func).__qualname__
+    module = getattr(func, "__module__", None) or type(func).__module__
+    return f"{module}.{name}" + ("" if owner is type(None) else f"@{owner.__module__}.{owner.__qualname__}")
+
+
+def _bound_to(func: Callable[..., Any]) -> Any:
+    """The view object, where method_decorator wraps one of its methods in a partial."""
+    return getattr(getattr(func, "func", func), "__self__", None)

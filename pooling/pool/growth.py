@@ -1,0 +1,164 @@
+"""How the pool grows, shrinks and heals: connects, failures of connects, maintenance."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+from . import maintenance
+from .driver import C, Failure
+from .slots import Attempt, Slot
+from .state import State
+
+
+class Growth(State[C]):
+    """`State` that opens and replaces connections."""
+
+    def _grow(self, now: float, want: int | None = None) -> list[Attempt]:
+        """Attempts to start: one for each waiter that none is under way for. Under the lock; see `_start`."""
+        wanted = len(self._waiters) if want is None else want
+        attempts: list[Attempt] = []
+        while (
+            len(self._attempts) < wanted
+            and len(self._slots) + len(self._attempts) < self._max_size
+            and not self._closed
+            and self._outage.admits(now)
+        ):
+            attempt = Attempt(self._generation)
+            self._outage.started(attempt)
+            self._attempts.add(attempt)
+            attempts.append(attempt)
+        return attempts
+
+    def _start(self, attempts: list[Attempt]) -> None:
+        """Connect in threads of their own: so a waiter can take what is returned meanwhile, and can time out."""
+        while attempts:
+            attempt = attempts.pop()
+            thread = threading.Thread(target=self._attempt, args=(attempt,), name="pooling-connect", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads: the interpreter shuts down, or a limit of the system
+                self._attempt(attempt)
+
+    def _attempt(self, attempt: Attempt) -> None:
+        started = self._clock()
+        try:
+            conn = self._driver.connect(self._options.timeout)
+        except BaseException as error:
+            self._failed(attempt, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._connected(attempt, conn, started)
+
+    def _connected(self, attempt: Attempt, conn: C, started: float) -> None:
+        now = self._clock()
+        lifetime = self._options.max_lifetime * random.uniform(0.95, 1.0)
+        slot = Slot(conn, attempt.generation, now, lifetime)
+        unwanted: list[C] = []
+        with self._lock:
+            self._attempts.discard(attempt)
+            self._outage.finished(attempt)
+            self._outage.answered()
+            self._counters.connections_num += 1
+            self._counters.connections_ms += (now - started) * 1000
+            if self._closed or attempt.generation < self._drained or len(self._slots) >= self._max_size:
+                unwanted.append(conn)
+            else:
+                slot.generation = self._generation
+                self._slots[slot.key] = slot
+                self._idle.append(slot)
+            self._serve()
+            attempts = self._grow(now)
+            self._grown.notify_all()
+        self._start(attempts)
+        self._close_all(unwanted)
+        self._keep_up()
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> None:
+        failure = self._driver.classify(error) if isinstance(error, self._driver.errors) else Failure.OTHER
+        with self._lock:
+            now = self._clock()
+            self._attempts.discard(attempt)
+            self._outage.finished(attempt)
+            self._counters.connections_num += 1
+            self._counters.connections_errors += 1
+            if failure is Failure.DOWN:
+                self._outage.refused(now, error)
+                self._tell(error, failure, everybody=True)
+            elif failure is Failure.CAPACITY:
+                self._outage.full(now, error)
+                if not self._slots and not self._attempts:
+                    self._tell(error, failure, everybody=True)
+            else:
+                self._outage.answered(error)
+                self._tell(error, None, everybody=False)
+            self._serve()
+            attempts = self._grow(now)
+        self._start(attempts)
+
+    def _retire(self, slot: Slot[C], *, bad: bool = False) -> None:
+        """Close one connection; somebody who waits may open another in its place."""
+        with self._lock:
+            gone = self._forget(slot)
+            self._counters.returns_bad += bad
+            self._serve()
+            attempts = self._grow(self._clock())
+        self._start(attempts)
+        self._close_all(gone)
+        if len(self._slots) < self._min_size:
+            self._wake.set()
+
+    def _refill(self) -> None:
+        """Open what is missing to ``min_size`` and for those who wait."""
+        with self._lock:
+            attempts = self._grow(self._clock(), max(self._min_size - len(self._slots), len(self._waiters)))
+        self._start(attempts)
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Have a maintenance thread if there is anything to maintain."""
+        with self._lock:
+            if self._closed or self._maintained or not (self._slots or self._min_size):
+                return
+            self._maintained = True
+        try:
+            maintenance.start(self)
+        except RuntimeError:  # no more threads: the next connect tries again
+            with self._lock:
+                self._maintained = False
+
+    def _maintain(self) -> float | None:
+        """One round; the seconds until the next, or None when there is nothing left to maintain."""
+        now = self._clock()
+        unneeded: list[C] = []
+        with self._lock:
+            spare = len(self._slots) - self._min_size
+        for slot in list(self._idle):  # oldest first
+            expired = now >= slot.expires
+            if not expired and not (spare > 0 and now - slot.since >= self._options.max_idle):
+                continue
+            try:
+                self._idle.remove(slot)
+            except ValueError:
+                continue  # taken by a checkout in this moment
+            with self._lock:
+                if expired or now - slot.since >= self._options.max_idle:
+                    unneeded += self._forget(slot)
+                    spare -= 1
+                else:  # it was used and returned between the look and the grip
+                    self._idle.append(slot)
+                self._serve()
+        self._close_all(unneeded)
+        with self._lock:
+            given_up = self._outage.since is not None and now - self._outage.since > self._options.reconnect_timeout
+            missing = 0 if given_up else self._min_size - len(self._slots)
+            attempts = self._grow(now, max(missing, len(self._waiters)))
+            if self._closed or not (self._slots or self._attempts or missing > 0):
+                self._maintained = False
+                return None
+            due = [min(slot.since + self._options.max_idle, slot.made + slot.lifetime) for slot in list(self._idle)]
+            if missing > 0:
+                due.append(max(self._outage.retry_at, self._outage.full_until))
+        self._start(attempts)
+        return min(60.0, max(0.05, min(due, default=now + 60.0) - now))

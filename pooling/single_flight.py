@@ -1,0 +1,193 @@
+"""One request's way through the cache: look, wait for whoever computes the same page, or compute and store it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+from . import runtime
+from .cache import answers, frame, storable, vary
+from .cache.answers import Looked
+from .cache.tracking import Tracker
+from .errors import LockTimeout
+from .groups import read_epochs
+
+if TYPE_CHECKING:
+    from .caching import View
+
+SKIP_SECONDS = 60.0  # how long an answer that could not be stored keeps others from queueing for the next one
+FOLLOWED = object()  # instead of an answer: somebody else has computed it
+
+
+@dataclass
+class Outcome:
+    """What became of a computed answer."""
+
+    stored: bool = False
+    why: str | None = None
+
+
+class Pass:
+    """One request on its way through the cache: what is decided without waiting for anything."""
+
+    def __init__(self, view: View, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.view = view
+        self.request = request
+        self.args = args
+        self.kwargs = kwargs
+        self.method = request.method
+        self.bypass = view.bypass(request)
+        self.outcome = Outcome()
+        self.values = vary.Values()
+        self.collapsed = False
+        self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
+
+    def open(self, values: vary.Values) -> None:
+        """Find out keys and epochs. Callables among the reads may look at the request, so this may touch it."""
+        view = self.view
+        self.values = values
+        self.deadline = time.monotonic() + view.patience()
+        plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
+        self.epochs = read_epochs(plan.reads)
+        self.groupless = not plan.reads
+        self.base = view.key_of(self.request, self.args, self.kwargs, values)
+        self.store = view.store()
+        self.nested = bool(runtime.manager().current()) or _in_transaction()
+        self.looked = self.look()
+
+    def may_store(self) -> bool:
+        return self.method == "GET" and not self.nested and not self.groupless
+
+    def look(self) -> Looked:
+        if self.groupless:
+            return Looked(self.base)  # nobody could ever invalidate it
+        return answers.look(self.store, self.base, self.epochs, self.request)
+
+    def hit(self, looked: Looked) -> Any:
+        page = looked.page
+        assert page is not None
+        response = answers.answer(page, self.method)
+        if self.collapsed:
+            return answers.status(response, f"fwd={self.looked.why}", "collapsed")
+        return answers.status(response, "hit", f"ttl={answers.remaining(page)}")
+
+    def run_arguments(self, tracker: Tracker, *, skip: bool) -> dict[str, Any]:
+        """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
+        spec = self.view.reading
+        left = self.deadline - time.monotonic()
+        if self.collapsed:
+            if left <= 0:
+                raise LockTimeout(
+                    f"View {self.view.name!r} waited {self.view.patience():.3g} s for others who computed the same "
+                    f"page, and none of them stored it. Raise wait= or POOLING['LOCK_WAIT'], or see why they fail."
+                )
+            spec = dataclasses.replace(spec, wait=left)
+        given: dict[str, Any] = {"watches": self.epochs}
+        if self.may_store():
+            given["after_commit"] = functools.partial(self.keep, tracker)
+            if not skip:
+                # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
+                given["follow"] = "//" + self.looked.key
+                given["on_follow"] = lambda: FOLLOWED
+        return {"spec": spec, **given}
+
+    def followed(self) -> Looked:
+        """After waiting for another's computation: is the page there now?"""
+        self.collapsed = True
+        return self.look()
+
+    def looking_again(self) -> Callable[..., Any]:
+        """The view, but under the lock it looks once more: between the miss and the grant another may have stored
+        the page and gone, and then this one would compute it a second time."""
+        func = self.view.func
+
+        @functools.wraps(func)
+        def view(*args: Any, **kwargs: Any) -> Any:
+            if self.came_meanwhile():
+                return FOLLOWED
+            self.started = True
+            return func(*args, **kwargs)
+
+        return view
+
+    def looking_again_async(self) -> Callable[..., Any]:
+        func = self.view.func
+
+        @functools.wraps(func)
+        async def view(*args: Any, **kwargs: Any) -> Any:
+            if self.came_meanwhile():
+                return FOLLOWED
+            self.started = True
+            return await func(*args, **kwargs)
+
+        return view
+
+    def came_meanwhile(self) -> bool:
+        return self.may_store() and self.look().page is not None
+
+    def keep(self, tracker: Tracker, held: Any, response: Any) -> None:
+        """After COMMIT and before the unlock: store the answer, or leave a mark that it cannot be."""
+        if response is FOLLOWED:
+            return
+        outcome = self.outcome
+        outcome.why = why = self.why_not(tracker, response)
+        if why is None:
+            outcome.stored = answers.save(
+                self.store, self.base, self.epochs, held.vector, self.request, response, self.view.options.timeout
+            )
+            if outcome.stored:
+                return
+            if self.store.epochs(self.epochs) != held.vector:
+                outcome.why = "changed meanwhile"
+                return  # the next one may well be stored
+            outcome.why = why = "too large for the store"
+        ttl = min(self.view.options.timeout, SKIP_SECONDS)
+        self.store.put(self.looked.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
+
+    def why_not(self, tracker: Tracker, response: Any) -> str | None:
+        why = storable.why_not(self.method, response)
+        if why is not None:
+            return why
+        touched = self.values.uncovered(tracker)
+        if touched:
+            self.view.warn(touched)
+            return f"touched {', '.join(touched)}"
+        if tracker.session_modified:
+            return "session modified"
+        return None
+
+    def computed(self, response: Any) -> Any:
+        outcome = self.outcome
+        parts = [f"fwd={self.looked.why}"]
+        if outcome.stored:
+            parts.append("stored")
+        detail = outcome.why
+        if not outcome.stored and detail is None:
+            detail = (
+                "reads name no group"
+                if self.groupless
+                else "inside a lock or transaction"
+                if self.nested
+                else f"method {self.method}"
+            )
+        return answers.status(response, *parts, detail=None if outcome.stored else detail)
+
+
+def _in_transaction() -> bool:
+    """Is this thread in a transaction whose snapshot may be older than the lock? TestCase's own does not count."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return any(
+            not getattr(block, "_from_testcase", False)
+            for connection in connections.all(initialized_only=True)
+            for block in connection.atomic_blocks
+        )
+    return False  # the event loop's thread has no connections that a view could use

@@ -1,0 +1,317 @@
+"""Frames, keys, rules and arguments, each by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from django.test import RequestFactory
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pooling import GroupError, locked_cache
+from pooling.cache import answers, frame, keys, storable
+from pooling.cache.options import FOREVER, CacheOptions
+from pooling.cache.tracking import Tracker
+from pooling.cache.vary import VaryOn
+
+line = st.text(st.characters(exclude_characters="\r\n\x00"), max_size=20)
+pages = st.builds(
+    frame.Page,
+    status=st.integers(100, 599),
+    reason=line,
+    headers=st.lists(st.tuples(line.filter(bool), line), max_size=4).map(tuple),
+    body=st.binary(max_size=200),
+    vector=st.lists(st.binary(max_size=8), max_size=4).map(tuple),
+    created=st.floats(0, 1e12),
+    ttl=st.floats(0, 1e9),
+)
+marks = st.builds(frame.VaryMark, st.lists(line, min_size=1, max_size=3).map(tuple)) | st.builds(
+    frame.SkipMark, st.text(max_size=20)
+)
+
+
+@given(pages | marks)
+def test_a_frame_comes_back_as_it_was(value: frame.Frame) -> None:
+    assert frame.decode(frame.encode(value)) == value
+
+
+@given(st.binary(max_size=300))
+def test_foreign_bytes_are_a_miss(data: bytes) -> None:
+    assert frame.decode(data) is None
+    assert frame.decode(frame.MAGIC + data) is None
+
+
+@given(pages, st.data())
+def test_a_damaged_frame_is_a_miss(page: frame.Page, data: st.DataObject) -> None:
+    whole = frame.encode(page)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    assert frame.decode(whole[:at]) is None
+    assert frame.decode(whole + b"x") is None
+    flipped = whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :]
+    assert frame.decode(flipped) is None
+
+
+def poisoned(header: object, body: bytes = b"") -> bytes:
+    """A frame that is whole but whose header somebody else wrote."""
+    head = json.dumps(header).encode() if not isinstance(header, bytes) else header
+    lengths = frame._LENGTHS.pack(len(head), len(body))
+    crc = frame.zlib.crc32(lengths + head + body)
+    return frame._HEAD.pack(frame.MAGIC, frame.VERSION, crc, len(head), len(body)) + head + body
+
+
+GOOD = {
+    "kind": "page",
+    "status": 200,
+    "reason": "OK",
+    "headers": [["A", "b"]],
+    "vector": ["00"],
+    "created": 1,
+    "ttl": 2,
+}
+
+
+def test_the_helper_makes_good_frames() -> None:
+    assert isinstance(frame.decode(poisoned(GOOD)), frame.Page)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "else"},
+        {"status": "200"},
+        {"status": True},
+        {"status": 99},
+        {"reason": None},
+        {"reason": "a\r\nB: c"},
+        {"headers": {"A": "b"}},
+        {"headers": [["A", "b\r\nSet-Cookie: c"]]},
+        {"headers": [["A"]]},
+        {"headers": [["", "b"]]},
+        {"headers": [["A", 1]]},
+        {"headers": ["AB"]},
+        {"vector": ["0"]},
+        {"vector": [0]},
+        {"vector": None},
+        {"created": float("nan")},
+        {"created": float("inf")},
+        {"ttl": -1},
+        {"ttl": None},
+        {"ttl": True},
+    ],
+)
+def test_a_poisoned_header_is_a_miss(change: dict[str, Any]) -> None:
+    assert frame.decode(poisoned({**GOOD, **change})) is None
+
+
+@pytest.mark.parametrize("header", [[], 3, None, b"{", b"\xff", b"[" * 100_000, {"kind": "vary", "names": []}])
+def test_a_header_of_another_shape_is_a_miss(header: object) -> None:
+    assert frame.decode(poisoned(header)) is None
+
+
+def test_another_version_and_another_type_are_misses() -> None:
+    whole = frame.encode(frame.SkipMark("x"))
+    assert frame.decode(whole[:4] + bytes([frame.VERSION + 1]) + whole[5:]) is None
+    assert frame.decode("text") is None  # type: ignore[arg-type]
+    assert frame.decode(None) is None
+
+
+parts = st.recursive(
+    st.none() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3).map(tuple),
+    max_leaves=8,
+)
+
+
+def plainly(part: Any) -> Any:
+    return [plainly(item) for item in part] if isinstance(part, tuple) else part
+
+
+@given(parts, parts)
+def test_no_two_parts_share_an_encoding(one: Any, two: Any) -> None:
+    assert (keys.encode(one) == keys.encode(two)) == (one == two)
+
+
+def decode(data: bytes) -> tuple[Any, bytes]:
+    """The inverse of `keys.encode`: that there is one shows that nothing is lost."""
+    kind, rest = data[:1], data[1:]
+    if kind == b"n":
+        return None, rest
+    size, rest = rest.split(b":", 1)
+    if kind == b"l":
+        items = []
+        for _ in range(int(size)):
+            item, rest = decode(rest)
+            items.append(item)
+        return tuple(items), rest
+    value, rest = rest[: int(size)], rest[int(size) :]
+    return (value.decode("utf-8", "surrogatepass") if kind == b"s" else value), rest
+
+
+@given(parts)
+def test_an_encoding_can_be_undone(part: Any) -> None:
+    assert decode(keys.encode(part)) == (part, b"")
+
+
+BASE: dict[str, Any] = {"scheme": "http", "host": "a", "path": "/", "view": "v"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scheme": "https"},
+        {"host": "b"},
+        {"path": "/?"},
+        {"view": "w"},
+        {"arguments": (("1",), {})},
+        {"arguments": ((1,), {})},
+        {"arguments": ((), {"a": 1})},
+        {"arguments": (([],), {})},
+        {"key_prefix": ""},
+        {"key_prefix": "x"},
+        {"locale": ("de", None)},
+        {"locale": (None, "de")},
+        {"vary_on": [("cookie:a", None)]},
+        {"vary_on": [("cookie:a", "")]},
+        {"vary_on": [("cookie:a", "x"), ("cookie:b", "y")]},
+        {"vary_on": [("cookie:a", "xcookie:b"), ("y", None)]},
+    ],
+)
+def test_every_part_of_a_key_counts(change: dict[str, Any]) -> None:
+    assert keys.base_key(**{**BASE, **change}) != keys.base_key(**BASE)
+    assert keys.base_key(**{**BASE, **change}) == keys.base_key(**{**BASE, **change})
+
+
+def test_second_level_keys() -> None:
+    values = [None, "", "a", "a\nb"]
+    found = {keys.vary_key("k", [("accept", value)]) for value in values}
+    assert len(found) == len(values)
+    assert keys.vary_key("k", [("A", "1"), ("b", "2")]) == keys.vary_key("k", [("b", "2"), ("a", "1")])
+    assert keys.vary_key("k", [("a", None)]) != keys.vary_key("l", [("a", None)])
+
+
+def test_directives() -> None:
+    assert storable.directives('max-age=3, Private="a, no-store" , x') == {"max-age", "private", "x"}
+    assert storable.directives("") == frozenset()
+    assert storable.why_not("GET", HttpResponse(headers={"Cache-Control": 'ext="private"'})) is None
+    assert storable.why_not("POST", HttpResponse()) == "method POST"
+    assert storable.why_not("GET", None) == "not an HttpResponse"
+    assert storable.vary_names("Accept, cookie,,ACCEPT ") == ("accept", "cookie")
+
+
+def test_cache_status_is_quoted_and_appended() -> None:
+    response = HttpResponse(headers={"Cache-Status": "edge; hit"})
+    answers.status(response, "fwd=uri-miss", detail='a "b" \\ ü\n')
+    assert response["Cache-Status"] == 'edge; hit, pooling; fwd=uri-miss; detail="a \\"b\\" \\\\ ??"'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"timeout": "300"}, TypeError, "timeout"),
+        ({"timeout": True}, TypeError, "timeout"),
+        ({"timeout": float("nan")}, ValueError, "timeout"),
+        ({"timeout": lambda request: None}, TypeError, "first argument"),
+        ({"vary_on": "user"}, TypeError, "list"),
+        ({"vary_on": ["usr"]}, ValueError, "Did you mean 'user'"),
+        ({"vary_on": ["Cookie"]}, ValueError, "cookie:NAME"),
+        ({"vary_on": ["cookie:"]}, ValueError, "names no cookie"),
+        ({"vary_on": ["header:a b"]}, ValueError, "names no header"),
+        ({"vary_on": [3]}, TypeError, "callable"),
+        ({"level": "nearest"}, ValueError, "Meant 'near'"),
+        ({"stale": "x"}, TypeError, "stale"),
+        ({"stale": -1}, ValueError, "stale"),
+        ({"stale": 10}, ImproperlyConfigured, "not supported yet"),
+        ({"key_prefix": 3}, TypeError, "key_prefix"),
+        ({"cache": "defualt"}, ImproperlyConfigured, "Did you mean 'default'"),
+        ({"cache": 3}, TypeError, "alias"),
+        ({"reads": [], "writes": ["x"]}, TypeError, "nothing that the page"),
+        ({"reads": []}, TypeError, "no groups"),
+        ({"reads": "x"}, TypeError, "list"),
+        ({"reads": ["a//b"]}, GroupError, "empty level"),
+        ({"wait": -1}, ImproperlyConfigured, "wait"),
+        ({"wait": True}, ImproperlyConfigured, "wait"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: dict[str, Any], error: type[Exception], words: str) -> None:
+    values = {"timeout": 300, "reads": ["x"], **arguments}
+    with pytest.raises(error, match=words):
+        locked_cache(values.pop("timeout"), **values)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"), [(None, FOREVER), (0, 0.0), (-5, 0.0), (1.5, 1.5), (float("inf"), FOREVER)]
+)
+def test_timeouts(timeout: float | None, seconds: float) -> None:
+    assert CacheOptions.parse(timeout, (), None, None, None, None).timeout == seconds
+
+
+def test_another_store_than_that_of_the_locks_is_refused(settings: Any) -> None:
+    memory = "django.core.cache.backends.locmem.LocMemCache"
+    settings.CACHES = {
+        "default": {"BACKEND": memory},
+        "other": {"BACKEND": memory, "LOCATION": "b"},
+        "db": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "t"},
+    }
+    for alias, words in (("other", "share one store"), ("db", "cannot keep locks")):
+        view = locked_cache(300, reads=["x"], cache=alias)(lambda request: HttpResponse())
+        with pytest.raises(ImproperlyConfigured, match=words):
+            view(RequestFactory().get("/"))
+
+
+class Session(dict[str, Any]):
+    accessed = modified = False
+
+
+def tracked(request: Any, use: Any) -> set[str]:
+    with Tracker(request) as tracker:
+        use(request)
+    return tracker.touched
+
+
+@pytest.mark.parametrize(
+    ("use", "touched"),
+    [
+        (lambda request: None, set()),
+        (lambda request: request.META["HTTP_HOST"], set()),
+        (lambda request: request.GET, set()),
+        (lambda request: request.session, set()),
+        (lambda request: request.session.get("a"), {"session"}),
+        (lambda request: "a" in request.session, {"session"}),
+        (lambda request: bool(request.session), {"session"}),
+        (lambda request: [*request.session], {"session"}),
+        (lambda request: setattr(request.session, "modified", True), {"session"}),
+        (lambda request: request.seen_before.__setattr__("accessed", True), {"session"}),
+        (lambda request: request.user, set()),
+        (lambda request: request.user.upper(), {"user"}),
+        (lambda request: setattr(request, "user", "eve"), {"user"}),
+        (lambda request: request.COOKIES["a"], {"cookie:a"}),
+        (lambda request: "b" in request.COOKIES, {"cookie:b"}),
+        (lambda request: request.COOKIES.get("b"), {"cookie:b"}),
+        (lambda request: dict(request.COOKIES), {"cookie:*"}),
+        (lambda request: {**request.COOKIES}, {"cookie:*"}),
+        (lambda request: [*request.COOKIES.items()], {"cookie:*"}),
+        (lambda request: len(request.COOKIES), {"cookie:*"}),
+        (lambda request: request.COOKIES == {}, {"cookie:*"}),
+        (lambda request: bool(request.COOKIES), {"cookie:*"}),
+        (lambda request: request.META.update(CSRF_COOKIE_NEEDS_UPDATE=True), {"csrf"}),
+    ],
+)
+def test_tracking(use: Any, touched: set[str]) -> None:
+    request: Any = RequestFactory().get("/", headers={"cookie": "a=1", "host": "h"})
+    request.session = request.seen_before = Session(a=1)
+    request.user = user = "ann"
+    cookies, session = request.COOKIES, request.session
+    found = tracked(request, use)
+    assert found == touched or ("cookie:*" in touched and found > touched)
+    assert request.COOKIES is cookies
+    assert request.session is session
+    assert request.user in (user, "eve")
+
+
+def test_vary_on_is_a_set_of_items() -> None:
+    one, two = VaryOn.parse(["user", "header:X-A", "user"]), VaryOn.parse(("header:x-a", "user"))
+    assert one == two

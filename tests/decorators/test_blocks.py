@@ -1,0 +1,365 @@
+"""`locked` on plain functions and in ``with``: nesting, transactions, several databases, what is refused."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections, transaction
+from django.test import RequestFactory, override_settings
+from django.utils.decorators import method_decorator
+from django.views import View
+
+from pooling import GroupError, LockLost, LockOrderError, LockTimeout, runtime
+from pooling.decorators import locked
+from tests.app.models import Account
+
+from .events import recorded
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def others_can_have(group: str) -> bool:
+    """Could another thread lock this group now?"""
+    answer: list[bool] = []
+
+    def attempt() -> None:
+        try:
+            with locked(writes=[group], wait=0, atomic=False):
+                answer.append(True)
+        except LockTimeout:
+            answer.append(False)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join(30)
+    return answer[0]
+
+
+@pytest.fixture
+def other(django_db_blocker: Any) -> Iterator[str]:
+    """A second alias, on the same database but with connections of its own."""
+    connections.settings["other"] = copy.deepcopy(connections["default"].settings_dict)
+    with django_db_blocker.unblock():
+        yield "other"
+    connections["other"].close()
+    del connections["other"]
+    del connections.settings["other"]
+
+
+def test_as_a_block_and_again_inside_itself() -> None:
+    hold = locked(writes=["accounts/1"])
+    with hold as outer:
+        assert outer.writes == ("accounts/1",)
+        with hold as inner:
+            assert connection.in_atomic_block
+            assert len(connection.savepoint_ids) == 1
+            inner.check()
+        assert not others_can_have("accounts/1")
+    assert others_can_have("accounts/1")
+
+
+def test_one_instance_in_many_threads() -> None:
+    hold = locked(reads=["accounts"], atomic=False)
+    inside = threading.Barrier(4)
+    helds: list[Any] = []
+
+    def worker() -> None:
+        with hold as held:
+            inside.wait(30)  # all of them are in at the same moment
+            helds.append(held)
+
+    threads = [threading.Thread(target=worker) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len({id(held) for held in helds}) == 4
+
+
+def test_a_plain_function_keeps_name_and_signature() -> None:
+    @locked(writes=["accounts/{src}", "accounts/{dst}"])
+    def transfer(src: str, dst: str = "bob") -> tuple[str, ...]:
+        """Moves."""
+        return runtime.manager().current()[0].writes
+
+    assert transfer("ann") == ("accounts/ann", "accounts/bob")
+    assert transfer.__name__ == "transfer"
+    assert list(inspect.signature(transfer).parameters) == ["src", "dst"]
+    assert inspect.unwrap(transfer) is not transfer
+    with pytest.raises(TypeError, match="src"):
+        transfer()  # type: ignore[call-arg]
+
+
+def test_a_nested_later_group_is_kept_until_the_outer_commit() -> None:
+    with recorded() as events:
+        with locked(writes=["a"]):
+            with locked(writes=["b"]):
+                Account.objects.create(name="ann")
+            assert not others_can_have("b")
+            events.clear()
+        assert others_can_have("b")
+    assert [e for e in events if e in ("COMMIT", "unlock")][:3] == ["COMMIT", "unlock", "unlock"]
+
+
+def test_a_nested_group_without_transactions_is_free_at_once() -> None:
+    with locked(writes=["a"], atomic=False):
+        with locked(writes=["b"], atomic=False):
+            assert not others_can_have("b")
+        assert others_can_have("b")
+
+
+def test_a_nested_earlier_group_is_refused() -> None:
+    with locked(writes=["b"]):
+        with pytest.raises(LockOrderError), locked(writes=["a"]):
+            raise AssertionError("must not be entered")
+
+
+def test_nesting_at_repeatable_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for level in ("repeatable read", "serializable", None):
+        with locked(writes=["a"]):
+            monkeypatch.setattr(connections["default"], "isolation_level", level)
+            with pytest.raises(LockOrderError, match="Declare all groups together"), locked(writes=["b"]):
+                raise AssertionError("must not be entered")
+            with locked(reads=["a/1"]):
+                pass  # covered
+            assert others_can_have("b")
+
+
+def test_nested_in_on_commit() -> None:
+    seen: list[bool] = []
+
+    def later() -> None:
+        with locked(writes=["b"]):
+            seen.append(others_can_have("b"))
+        seen.append(others_can_have("b"))
+
+    with locked(writes=["a"]):
+        transaction.on_commit(later)
+    assert seen == [False, True]
+
+
+def test_inside_a_transaction_it_is_refused() -> None:
+    with transaction.atomic(), pytest.raises(LockOrderError, match=r"transaction\.atomic"), locked(writes=["a"]):
+        raise AssertionError("must not be entered")
+    with transaction.atomic(), locked(writes=["a"], atomic=False):
+        assert not others_can_have("a")
+
+
+def test_with_autocommit_off_it_is_refused() -> None:
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(LockOrderError, match="autocommit is off"), locked(writes=["a"]):
+            raise AssertionError("must not be entered")
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+
+
+def test_a_lost_lease_refuses_the_commit() -> None:
+    def losing() -> None:
+        with locked(writes=["a"]):
+            Account.objects.create(name="ann")
+            (party,) = runtime.store().parties()
+            runtime.store().release(party.ticket)
+
+    with pytest.raises(LockLost):
+        losing()
+    assert not Account.objects.exists()
+
+
+def test_a_failing_release_hides_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    store = runtime.store()
+    release = store.release
+
+    def broken(ticket: str, renews: tuple[str, ...] = ()) -> bool:
+        release(ticket, renews)
+        raise OSError("the store went away")
+
+    store.release = broken  # type: ignore[method-assign]
+    try:
+        with pytest.raises(ValueError, match="of the block"), locked(writes=["a"]):
+            raise ValueError("of the block")
+    finally:
+        del store.release
+    assert "could not be released" in caplog.text
+    assert {record.name for record in caplog.records} == {"pooling.locks"}
+
+
+def test_stop_iteration_passes_through() -> None:
+    @locked(writes=["a"])
+    def exhausted() -> Any:
+        return next(iter(()))
+
+    with pytest.raises(StopIteration):
+        exhausted()
+    with pytest.raises(StopIteration), locked(writes=["a"]):
+        raise StopIteration
+
+
+def test_several_aliases_all_commit_or_none(other: str) -> None:
+    @locked(writes=["a"], using=["other", "default"])
+    def both(fail: bool) -> None:
+        assert connections["other"].in_atomic_block
+        assert connections["default"].in_atomic_block
+        Account.objects.using("other").create(name="ann")
+        Account.objects.using("default").create(name="bob")
+        if fail:
+            raise ValueError("after both")
+
+    with pytest.raises(ValueError, match="after both"):
+        both(True)
+    assert not Account.objects.exists()
+    both(False)
+    assert Account.objects.count() == 2
+
+
+def test_views_open_every_alias_with_atomic_requests(other: str, rf: RequestFactory) -> None:
+    connections.settings["other"]["ATOMIC_REQUESTS"] = True
+
+    @locked(reads=["a"])
+    def view(request: Any) -> tuple[bool, bool]:
+        return connections["default"].in_atomic_block, connections["other"].in_atomic_block
+
+    assert view(rf.get("/")) == (False, True)
+    assert "other" in view._non_atomic_requests
+    assert "default" not in view._non_atomic_requests
+
+
+def test_while_it_waits_it_holds_no_pooled_connection() -> None:
+    if not hasattr(connection, "release_if_clean") or connection.pool is None:
+        pytest.skip("needs the pooled backend")
+    Account.objects.count()
+    entered, go = threading.Event(), threading.Event()
+
+    def holder() -> None:
+        with locked(writes=["a"], atomic=False):
+            entered.set()
+            go.wait(30)
+
+    thread = threading.Thread(target=holder)
+    thread.start()
+    entered.wait(30)
+    try:
+        with pytest.raises(LockTimeout), locked(writes=["a"], wait=0.01):
+            raise AssertionError("must not be entered")
+        assert connection.connection is None
+    finally:
+        go.set()
+        thread.join(30)
+
+
+class Sized(View):
+    @method_decorator(locked(reads=["things/{pk}"], atomic=False))
+    def get(self, request: Any, pk: int) -> tuple[str, ...]:
+        return runtime.manager().current()[0].reads
+
+
+def test_method_decorator_binds_positional_arguments_and_leaks_nothing(rf: RequestFactory) -> None:
+    from pooling.spec import declared
+
+    before = len(declared())
+    for pk in range(5):
+        assert Sized.as_view()(rf.get("/"), pk) == (f"things/{pk}",)
+    assert len(declared()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"writes": "accounts"}, TypeError, r"writes=\['accounts'\]"),
+        ({"reads": lambda request: []}, TypeError, "list"),
+        ({"reads": 7}, TypeError, "list"),
+        ({}, TypeError, "names no groups"),
+        ({"writes": ["a//b"]}, GroupError, "empty level"),
+        ({"writes": ["a/{b"]}, GroupError, "mixes"),
+        ({"writes": [7]}, GroupError, "string"),
+        ({"writes": ["a"], "wait": float("nan")}, ImproperlyConfigured, "wait"),
+        ({"writes": ["a"], "wait": "5"}, ImproperlyConfigured, "wait"),
+        ({"writes": ["a"], "lease": 0}, ImproperlyConfigured, "lease"),
+        ({"writes": ["a"], "lease": float("inf")}, ImproperlyConfigured, "lease"),
+        ({"writes": ["a"], "atomic": 1}, TypeError, "atomic"),
+        ({"writes": ["a"], "fence": "yes"}, TypeError, "fence"),
+        ({"writes": ["a"], "using": 7}, TypeError, "using"),
+        ({"writes": ["a"], "using": []}, TypeError, "using"),
+        ({"writes": ["a"], "using": "default", "atomic": False}, TypeError, "atomic=False"),
+        ({"writes": ["a"], "unknown": 1}, TypeError, "unknown"),
+    ],
+)
+def test_bad_options_are_refused_at_once(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        locked(**arguments)
+
+
+def test_what_cannot_be_decorated() -> None:
+    def generator() -> Iterator[int]:
+        yield 1
+
+    hold = locked(writes=["a"])
+    with pytest.raises(TypeError, match="generator"):
+        hold(generator)
+    with pytest.raises(TypeError, match="dispatch"):
+        hold(Sized)
+
+    async def coroutine() -> None:
+        raise AssertionError("must not run")
+
+    with pytest.raises(TypeError, match="coroutine"):
+        hold(lambda: coroutine())()
+
+
+def test_at_the_first_call() -> None:
+    @locked(writes=["a/{nothing}"])
+    def view(request: Any, name: str) -> None:
+        raise AssertionError("must not run")
+
+    with pytest.raises(GroupError, match=r"nothing.*\.view"):
+        view(object(), "ann")
+    with pytest.raises(GroupError, match="no view arguments"), locked(writes=["a/{name}"]):
+        raise AssertionError("must not be entered")
+    with pytest.raises(GroupError, match="no view arguments"), locked(writes=[lambda: ["a"]]):
+        raise AssertionError("must not be entered")
+    with pytest.raises(ImproperlyConfigured, match="'nowhere'"), locked(writes=["a"], using="nowhere"):
+        raise AssertionError("must not be entered")
+    with pytest.raises(ImproperlyConfigured, match="fence"), locked(writes=["a"], fence=True):
+        raise AssertionError("must not be entered")
+
+    @locked(writes=[lambda: "abc"])
+    def text() -> None:
+        raise AssertionError("must not run")
+
+    with pytest.raises(GroupError, match="list of groups"):
+        text()
+
+
+@pytest.mark.parametrize(
+    ("backend", "says"),
+    [
+        ("django_redis.cache.RedisCache", "in-process store"),
+        ("django.core.cache.backends.dummy.DummyCache", "Supported is"),
+        ("no.such.Cache", "cannot be imported"),
+    ],
+)
+def test_unsupported_stores(backend: str, says: str) -> None:
+    with override_settings(CACHES={"default": {"BACKEND": backend}}):
+        with pytest.raises(ImproperlyConfigured, match=says), locked(writes=["a"]):
+            raise AssertionError("must not be entered")
+    with override_settings(POOLING={"CACHE_ALIAS": "nowhere"}):
+        with pytest.raises(ImproperlyConfigured, match="'nowhere'"), locked(writes=["a"]):
+            raise AssertionError("must not be entered")
+
+
+@override_settings(POOLING={"ENABLED": False})
+def test_switched_off() -> None:
+    with locked(writes=["a"]) as held:
+        held.check()
+        assert held.groups == ()
+        assert connection.in_atomic_block
+        assert runtime.store().parties() == []
+    with transaction.atomic(), locked(writes=["b"]), locked(writes=["a"]):
+        assert len(connection.savepoint_ids) == 2

@@ -1,0 +1,91 @@
+"""System checks, through Django's own registry."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.db import connections
+from django.test import override_settings
+
+from pooling.decorators import locked
+
+OK = {"MIDDLEWARE": ["pooling.middleware.BusyMiddleware"]}
+
+
+def ids() -> list[str]:
+    gc.collect()
+    return [str(message.id) for message in run_checks(tags=["pooling"])]
+
+
+@override_settings(**OK)
+def test_nothing_to_complain_about() -> None:
+    assert ids() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"POOLING": {"LOCK_WAITT": 1}}, "pooling.E001"),
+        ({"POOLING": {"LOCK_WAIT": -1}}, "pooling.E001"),
+        ({"POOLING": {"CACHE_ALIAS": "nowhere"}}, "pooling.E004"),
+        ({"CACHES": {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}}, "pooling.E004"),
+        ({"POOLING": {"LOCK_LEASE": 1}}, "pooling.W002"),
+        ({"MIDDLEWARE": []}, "pooling.W001"),
+    ],
+)
+def test_settings(settings: dict[str, Any], wanted: str) -> None:
+    with override_settings(**{**OK, **settings}):
+        messages = [message for message in run_checks(tags=["pooling"]) if message.id == wanted]
+        assert len(messages) == 1
+        assert messages[0].hint
+
+
+@override_settings(**OK)
+def test_a_template_that_names_an_argument_the_view_does_not_have() -> None:
+    @locked(writes=["accounts/{nmae}"])
+    def view(request: Any, name: str) -> None: ...
+
+    @locked(writes=["accounts/{anything}"])
+    def flexible(request: Any, **kwargs: Any) -> None: ...
+
+    (message,) = [m for m in run_checks(tags=["pooling"]) if m.id == "pooling.E002"]
+    assert "nmae" in message.msg
+    assert "view" in message.msg
+    del view, message
+    assert ids() == []  # and the registry keeps nothing alive
+
+
+@override_settings(**OK)
+def test_unknown_alias_and_fence() -> None:
+    @locked(writes=["a"], using="nowhere")
+    def one(request: Any) -> None: ...
+
+    @locked(writes=["a"], fence=True)
+    def two(request: Any) -> None: ...
+
+    assert ids() == ["pooling.E005"] * 2
+    del one, two
+
+
+@override_settings(**OK)
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        ({"OPTIONS": {"pool": {"max_sise": 3}}}, 1),
+        ({"OPTIONS": {"pool": {"min_size": 9, "max_size": 3}}}, 1),
+        ({"OPTIONS": {"pool": True}, "CONN_MAX_AGE": 60}, 1),
+        ({"OPTIONS": {"pool": True}, "CONN_MAX_AGE": None}, 1),
+        ({"OPTIONS": {}, "CONN_MAX_AGE": 60}, 0),
+    ],
+)
+def test_pools(change: dict[str, Any], count: int) -> None:
+    settings = copy.deepcopy(connections["default"].settings_dict)
+    connections.settings["odd"] = {**settings, "ENGINE": "pooling.backends.mysql", **change}
+    try:
+        assert ids() == ["pooling.E003"] * count
+    finally:
+        del connections.settings["odd"]
