@@ -16,6 +16,7 @@ from django.db import OperationalError, ProgrammingError, connection, connection
 from django.db.backends.signals import connection_created
 from django.test import RequestFactory
 
+from pooling.backends.mysql.base import DatabaseWrapper
 from pooling.errors import PoolTimeout
 from tests.app.models import Note
 from tests.servers import PrivateMariaDB
@@ -266,6 +267,11 @@ def test_a_thread_that_ends_without_close_costs_nobody_anything(make: Any, caplo
 # ----- databases of a test run -----
 
 
+def pooled() -> set[Any]:
+    """Names of the databases that there are pools for."""
+    return {key[0] for key in DatabaseWrapper._connection_pools}
+
+
 def test_clones_for_parallel_workers(make: Any, observer: Any) -> None:
     wrapper = make({"max_size": 2, "timeout": 5})
     name = wrapper.settings_dict["NAME"]
@@ -275,6 +281,7 @@ def test_clones_for_parallel_workers(make: Any, observer: Any) -> None:
     try:
         for suffix in suffixes:
             wrapper.creation.clone_test_db(suffix, verbosity=0, autoclobber=True)
+        assert name not in pooled()  # or the workers would inherit its connections
         before = identity(wrapper)
         children = []
         for suffix in suffixes:
@@ -294,11 +301,16 @@ def test_clones_for_parallel_workers(make: Any, observer: Any) -> None:
             clone = f"{name}_{suffix}"
             assert ask(observer, f"SELECT text FROM {clone}.{Note._meta.db_table}") == ((clone,),)
         assert ask(observer, f"SELECT * FROM {name}.{Note._meta.db_table}") == ()
+        wrapper.creation.setup_worker_connection("71")
+        assert ask(wrapper, "SELECT DATABASE()") == ((f"{name}_71",),)
+        wrapper.close()
+        assert f"{name}_71" in pooled()
     finally:
         for suffix in suffixes:
             wrapper.settings_dict.update(original)
             wrapper.creation.destroy_test_db(old_database_name=name, verbosity=0, suffix=suffix)
         wrapper.settings_dict.update(original)
+    assert f"{name}_71" not in pooled()
     databases = [row[0] for row in ask(observer, "SHOW DATABASES")]
     assert name in databases
     assert not [one for one in databases if one.endswith(tuple(suffixes))]
