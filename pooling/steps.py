@@ -21,6 +21,7 @@ from django.db import connections, transaction
 from . import conf, runtime
 from .errors import LockOrderError, PoolingError
 from .groups import Plan
+from .locks import Held
 from .spec import Spec, is_request, name_of
 
 logger = logging.getLogger("pooling.locks")
@@ -211,7 +212,9 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
     ending = [*frame.close(), (frame.held, call.after_commit, result)]
     for held, after_commit, outcome in ending:
         callback = after_commit if committed else None
-        if any(outermost.defer(held, callback, outcome) for outermost in open_frames[:1]):
+        if open_frames and open_frames[0].defer(held, callback, outcome):
+            if isinstance(open_frames[0].held, Held):  # not so if ENABLED was switched on inside it
+                runtime.manager().leave(held, open_frames[0].held)
             continue
         try:
             if callback is not None:
