@@ -123,11 +123,9 @@ class Call:
     func: Callable[..., Any] | None
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    writes: bool = True
     watches: tuple[str, ...] = ()
     follow: str | None = None
     after_commit: AfterCommit | None = None
-    label: str = ""
     declined: Callable[[str], bool] | None = None
 
     @property
@@ -135,12 +133,11 @@ class Call:
         return name_of(self.func) if self.func is not None else f"with {self.spec.what}(…)"
 
     def plan(self) -> Plan:
-        spec = self.spec if self.writes else self.spec.only_reads()
         if self.func is None:
-            return spec.fixed_plan()
+            return self.spec.fixed_plan()
         if self.args and is_request(self.args[0]):
-            return spec.plan(self.func, self.args[0], self.args[1:], self.kwargs)
-        return spec.plan(self.func, None, self.args, self.kwargs)
+            return self.spec.plan(self.func, self.args[0], self.args[1:], self.kwargs)
+        return self.spec.plan(self.func, None, self.args, self.kwargs)
 
     def aliases(self) -> tuple[str, ...]:
         view = bool(self.args) and is_request(self.args[0])
@@ -167,7 +164,6 @@ def steps(call: Call) -> Steps:
                 "watches": call.watches,
                 "follow": call.follow,
                 "view": call.name,
-                "label": call.label,
             },
         )
         if not frame.held.leading:
@@ -277,7 +273,7 @@ def _refuse_old_snapshot(call: Call, frame: Frame) -> None:
 
 def _refuse_stream(call: Call, response: Any) -> None:
     streaming = getattr(response, "streaming", False) and not getattr(response, UNLOCKED_STREAM, False)
-    if streaming and call.writes and call.spec.writes:
+    if streaming and call.spec.writes:
         raise PoolingError(
             f"{call.name} declares writes and returned a streaming response: its body would be produced after the "
             f"commit and without the lock. Return a complete response, or declare that the body needs neither: "
