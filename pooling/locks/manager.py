@@ -9,15 +9,14 @@ import asyncio
 import dataclasses
 import itertools
 import logging
-import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from .. import _numbers
 from ..errors import PoolingError
 from ..groups import Mode, Plan, write_epochs
 from ..store.protocol import Grant, LockRequest, Store
@@ -34,13 +33,8 @@ _PATIENCE_MARGIN = 2.0  # seconds: a live waiter gives up by itself before the s
 _HOST = socket.gethostname()
 
 
-def _seconds(name: str, value: Any, *, zero: bool) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}.")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        limit = "0 (do not wait at all) or more" if zero else "more than 0"
-        raise ValueError(f"{name} must be a finite number of seconds, {limit}, not {value!r}.")
-    return float(value)
+def _seconds(name: str, value: object, *, zero: bool) -> float:
+    return _numbers.seconds(name, value, zero=zero, wrong_type=TypeError)
 
 
 @dataclass(frozen=True)
