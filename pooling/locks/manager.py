@@ -216,6 +216,7 @@ class LockManager:
         seconds = options.wait if wait is None else _seconds("wait", wait, zero=True)
         lease = options.lease if lease is None else _seconds("lease", lease, zero=False)
         holds = current_holds(self)
+        left = left_to(holds) if holds else ()
         new = plan
         if holds:
             modes = modes_of(holds)
@@ -224,7 +225,7 @@ class LockManager:
                 return self._share(plan, holds, watches, lease, view, thread)
             if modes:
                 check_order(new, modes, options.ranks, view)
-            if left := left_to(holds):
+            if left:
                 check_left(plan, holds, left, options.ranks, view)
         wants = new.wants
         if follow is not None:
@@ -239,7 +240,7 @@ class LockManager:
             patience=seconds + _PATIENCE_MARGIN,
             renews=write_epochs(new.writes) if new.writes else (),
             watches=watches,
-            family=tickets_of((*holds, *left_to(holds))) if holds else (),
+            family=tickets_of((*holds, *left)) if holds else (),
             follow=follow,
             nowait=nowait or seconds == 0,
             owner={
