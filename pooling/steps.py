@@ -21,6 +21,7 @@ from django.db import connections, transaction
 from . import conf, runtime
 from .errors import LockOrderError, PoolingError
 from .groups import Plan
+from .locks import Held
 from .spec import Spec, is_request, name_of
 
 logger = logging.getLogger("pooling.locks")
@@ -122,11 +123,9 @@ class Call:
     func: Callable[..., Any] | None
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    writes: bool = True
     watches: tuple[str, ...] = ()
     follow: str | None = None
     after_commit: AfterCommit | None = None
-    label: str = ""
     declined: Callable[[str], bool] | None = None
 
     @property
@@ -134,12 +133,11 @@ class Call:
         return name_of(self.func) if self.func is not None else f"with {self.spec.what}(…)"
 
     def plan(self) -> Plan:
-        spec = self.spec if self.writes else self.spec.only_reads()
         if self.func is None:
-            return spec.fixed_plan()
+            return self.spec.fixed_plan()
         if self.args and is_request(self.args[0]):
-            return spec.plan(self.func, self.args[0], self.args[1:], self.kwargs)
-        return spec.plan(self.func, None, self.args, self.kwargs)
+            return self.spec.plan(self.func, self.args[0], self.args[1:], self.kwargs)
+        return self.spec.plan(self.func, None, self.args, self.kwargs)
 
     def aliases(self) -> tuple[str, ...]:
         view = bool(self.args) and is_request(self.args[0])
@@ -166,7 +164,6 @@ def steps(call: Call) -> Steps:
                 "watches": call.watches,
                 "follow": call.follow,
                 "view": call.name,
-                "label": call.label,
             },
         )
         if not frame.held.leading:
@@ -211,7 +208,9 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
     ending = [*frame.close(), (frame.held, call.after_commit, result)]
     for held, after_commit, outcome in ending:
         callback = after_commit if committed else None
-        if any(outermost.defer(held, callback, outcome) for outermost in open_frames[:1]):
+        if open_frames and open_frames[0].defer(held, callback, outcome):
+            if isinstance(open_frames[0].held, Held):  # not so if ENABLED was switched on inside it
+                runtime.manager().leave(held, open_frames[0].held)
             continue
         try:
             if callback is not None:
@@ -274,7 +273,7 @@ def _refuse_old_snapshot(call: Call, frame: Frame) -> None:
 
 def _refuse_stream(call: Call, response: Any) -> None:
     streaming = getattr(response, "streaming", False) and not getattr(response, UNLOCKED_STREAM, False)
-    if streaming and call.writes and call.spec.writes:
+    if streaming and call.spec.writes:
         raise PoolingError(
             f"{call.name} declares writes and returned a streaming response: its body would be produced after the "
             f"commit and without the lock. Return a complete response, or declare that the body needs neither: "

@@ -15,7 +15,7 @@ PACKAGE = "pooling"
 
 # Lowest first; each layer is a tuple of units and each unit a tuple of modules with all that is below them.
 LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("errors", "groups"),),
+    (("errors", "groups", "_numbers"),),
     (("pool",), ("store.protocol",)),
     (("locks",), ("cache",)),
     (("backends",), ("store",)),
