@@ -21,7 +21,8 @@ from pooling.pool import Failure
 from .session import Effect, classify
 
 _CAPACITY = frozenset({1040, 1203, 1226})
-_DOWN = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2055})
+# 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
+_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
 # Codes after which this very connection is useless.
 _LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055})
 
