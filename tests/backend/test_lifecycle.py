@@ -134,6 +134,43 @@ def test_the_pools_timeout_ends_the_wait_for_a_server_that_hangs(make: Any, mari
         mariadb.kill(signal.SIGCONT)
 
 
+@pytest.mark.parametrize("left", ["nothing", "a variable", "a transaction"])
+def test_a_server_that_hangs_costs_a_connection_and_not_the_thread(make: Any, mariadb: Any, left: str) -> None:
+    """The pool's own questions are answered in time or given up; users' statements have all the time they need."""
+    wrapper = private(make, mariadb, ONE, OPTIONS={"connect_timeout": 1})[0]
+    ask(wrapper, {"nothing": "SELECT 1", "a variable": "SET @x = 1", "a transaction": "BEGIN"}[left])
+    connection = wrapper.connection
+    driver = wrapper.pool._driver
+    mariadb.kill(signal.SIGSTOP)
+    try:
+        said: list[bool] = []
+        question = driver.ping if left == "nothing" else driver.reset
+        thread = threading.Thread(target=lambda: said.append(question(connection)))
+        thread.start()
+        until(lambda: said)
+        assert said == [False]
+        assert connection.broken
+        assert not driver.alive(connection)
+    finally:
+        mariadb.kill(signal.SIGCONT)
+        thread.join()
+    assert not driver.reset(connection)  # the answer that comes late is nobody's
+    wrapper.close()
+    assert ask(wrapper, "SELECT 1") == ((1,),)
+
+
+def test_a_ping_leaves_nothing_behind(make: Any) -> None:
+    wrapper = make(ONE)
+    number = identity(wrapper)
+    for _ in range(3):
+        assert wrapper.pool._driver.ping(wrapper.connection)
+    assert wrapper.connection.clean
+    assert identity(wrapper) == number
+    wrapper.close()
+    wrapper.pool.check()
+    assert identity(wrapper) == number
+
+
 def test_an_unknown_host_is_an_outage(make: Any) -> None:
     wrapper = make({"max_size": 1, "timeout": 60}, HOST="no-such-host.invalid", PORT="3306")
     with pytest.raises(OperationalError, match=r"2005.*no-such-host\.invalid") as caught:
