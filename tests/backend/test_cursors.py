@@ -10,7 +10,7 @@ from typing import Any
 
 import MySQLdb
 import pytest
-from django.db import ProgrammingError
+from django.db import ProgrammingError, connection
 from MySQLdb.cursors import Cursor, DictCursor, SSCursor
 
 from tests.app.models import Note
@@ -213,6 +213,16 @@ def test_no_early_release_under_an_open_cursor(two: Any) -> None:
         assert not first.release_if_clean()
         cursor.execute("SELECT 2")
     assert first.release_if_clean()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_early_release_under_rows_that_are_not_fetched_yet() -> None:
+    Note.objects.bulk_create(Note(text=str(number)) for number in range(300))
+    rows = Note.objects.order_by("pk").values_list("text", flat=True).iterator(chunk_size=10)
+    assert next(rows) == "0"
+    assert not connection.release_if_clean()
+    assert len(list(rows)) == 299
+    assert connection.release_if_clean()
 
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals need the main thread")

@@ -134,6 +134,51 @@ def test_the_pools_timeout_ends_the_wait_for_a_server_that_hangs(make: Any, mari
         mariadb.kill(signal.SIGCONT)
 
 
+@pytest.mark.parametrize("left", ["nothing", "a variable", "a transaction"])
+def test_a_server_that_hangs_costs_a_connection_and_not_the_thread(make: Any, mariadb: Any, left: str) -> None:
+    """The pool's own questions are answered in time or given up; users' statements have all the time they need."""
+    wrapper = private(make, mariadb, ONE, OPTIONS={"connect_timeout": 1})[0]
+    ask(wrapper, {"nothing": "SELECT 1", "a variable": "SET @x = 1", "a transaction": "BEGIN"}[left])
+    connection = wrapper.connection
+    driver = wrapper.pool._driver
+    mariadb.kill(signal.SIGSTOP)
+    try:
+        said: list[bool] = []
+        question = driver.ping if left == "nothing" else driver.reset
+        thread = threading.Thread(target=lambda: said.append(question(connection)))
+        thread.start()
+        until(lambda: said)
+        assert said == [False]
+        assert connection.broken
+        assert not driver.alive(connection)
+    finally:
+        mariadb.kill(signal.SIGCONT)
+        thread.join()
+    assert not driver.reset(connection)  # the answer that comes late is nobody's
+    wrapper.close()
+    assert ask(wrapper, "SELECT 1") == ((1,),)
+
+
+def test_a_ping_leaves_nothing_behind(make: Any) -> None:
+    wrapper = make(ONE)
+    number = identity(wrapper)
+    for _ in range(3):
+        assert wrapper.pool._driver.ping(wrapper.connection)
+    assert wrapper.connection.clean
+    assert identity(wrapper) == number
+    wrapper.close()
+    wrapper.pool.check()
+    assert identity(wrapper) == number
+
+
+def test_an_unknown_host_is_an_outage(make: Any) -> None:
+    wrapper = make({"max_size": 1, "timeout": 60}, HOST="no-such-host.invalid", PORT="3306")
+    with pytest.raises(OperationalError, match=r"2005.*no-such-host\.invalid") as caught:
+        wrapper.ensure_connection()
+    assert isinstance(caught.value.__cause__, PoolTimeout)
+    assert isinstance(caught.value.__cause__.__cause__, MySQLdb.OperationalError)
+
+
 # ----- transactions -----
 
 
@@ -262,6 +307,83 @@ def test_a_thread_that_ends_without_close_costs_nobody_anything(make: Any, caplo
     first.close()  # far too late
     assert "reclaimed" in caplog.text
     assert identity(second) == other
+
+
+# ----- the pool is closed by one of its users -----
+
+
+def waits_for_a_connection(pool: Any, wrapper: Any) -> tuple[threading.Thread, list[Any]]:
+    """A thread that waits in the pool's queue, and where it leaves its session's number or its error."""
+    came: list[Any] = []
+
+    def work() -> None:
+        try:
+            came.append(identity(wrapper))
+        except OperationalError as error:
+            came.append(error)
+        finally:
+            wrapper.close()
+
+    waiting = pool.get_stats()["requests_waiting"]
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(lambda: came or pool.get_stats()["requests_waiting"] > waiting)
+    return thread, came
+
+
+def test_lent_connections_count_after_close_pool(make: Any) -> None:
+    option = {"max_size": 2, "timeout": 0.05}
+    holders = [make(option), make(option)]
+    late = make(option)
+    for holder in holders:
+        holder.ensure_connection()
+    pool = late.pool
+    for _ in range(2):
+        late.close_pool()
+        with pytest.raises(OperationalError, match="max_size"):
+            late.ensure_connection()
+    assert late.pool is pool
+    lent = {identity(holder) for holder in holders}  # they may go on with what they have
+    for holder in holders:
+        holder.close()
+    assert pool.get_stats()["pool_size"] == 0
+    assert identity(late) not in lent
+
+
+def test_close_pool_refuses_nobody_who_waits(make: Any) -> None:
+    first, second = make(ONE), make(ONE)
+    number = identity(first)
+    pool = first.pool
+    thread, came = waits_for_a_connection(pool, second)
+    first.close_pool()
+    assert pool.get_stats()["requests_waiting"] == 1
+    first.close()
+    thread.join()
+    assert came[0] != number  # closed when it came back, and a new one in its place
+    assert pool.get_stats()["requests_errors"] == 0
+
+
+def test_close_pool_after_every_task(make: Any) -> None:
+    """Threads that each close the pool after each of their tasks, as workers of a task queue do."""
+    option = {"max_size": 2, "timeout": 60}
+    wrappers = [make(option) for _ in range(5)]
+    barrier = threading.Barrier(5)
+
+    def tasks(wrapper: Any) -> int:
+        barrier.wait(20)
+        done = 0
+        for _ in range(20):
+            done += ask(wrapper, "SELECT 1")[0][0]
+            wrapper.close()
+            wrapper.close_pool()
+        return done
+
+    pool = wrappers[0].pool
+    with ThreadPoolExecutor(5) as executor:
+        assert list(executor.map(tasks, wrappers)) == [20] * 5
+    assert wrappers[0].pool is pool
+    assert pool.get_stats()["requests_errors"] == 0
+    until(lambda: pool.get_stats()["pool_size"] == 0)
 
 
 # ----- databases of a test run -----

@@ -1,6 +1,12 @@
 """Django's MySQL backend with a connection pool behind ``OPTIONS["pool"]``.
 
 Without that option every method here hands over to Django's own.
+
+What a user changed in the session is undone before the next one gets it. What merely stands there about the last
+statement is not, since that would cost a round trip each time: ``LAST_INSERT_ID()``, ``ROW_COUNT()``,
+``FOUND_ROWS()``, ``@@warning_count`` and ``SHOW WARNINGS`` tell the next user about a statement of the last one. Ask
+for them only after a statement of your own in the same checkout; Django takes its primary keys from the answer to the
+INSERT itself and is not concerned. What stored functions and triggers do to the session is not seen either.
 """
 
 from __future__ import annotations
@@ -115,9 +121,17 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         return self._connection_pools.setdefault(key, pool)
 
     def close_pool(self) -> None:
-        """Close this database's pool, if there is one; the next use opens a new one."""
+        """Close this database's pool, if there is one; the next use opens it again. May be called after every task.
+
+        Idle connections are closed now and lent ones when they come back. Checkouts that wait in other threads are
+        not refused: they get new connections.
+        """
         if self._pool_option is not None:
-            self._drop_pool(self._pool_key(self.get_connection_params()))
+            # The pool stays where it is found: it goes on counting what is lent, and a second one beside it would
+            # open as many again.
+            pool = self._connection_pools.get(self._pool_key(self.get_connection_params()))
+            if pool is not None:
+                pool.close_gently()
 
     @classmethod
     def _drop_pool(cls, key: Key) -> None:
@@ -128,7 +142,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
 
     @classmethod
     def _close_pools_of(cls, name: str | None) -> None:
-        """Close every pool that is connected to the database ``name``."""
+        """Close and forget every pool that is connected to the database ``name``."""
         for key in [key for key in list(cls._connection_pools) if key[0] == name]:
             cls._drop_pool(key)
 

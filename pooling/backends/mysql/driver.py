@@ -22,12 +22,16 @@ from pooling.pool import Failure
 from .session import Effect, classify
 
 _CAPACITY = frozenset({1040, 1203, 1226})
-_DOWN = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2055})
+# 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
+_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
 # Codes after which this very connection is useless.
 _LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055})
 
 # Every live connection by id: a forked child has to disarm all of them, also those that a thread was using.
 _live: dict[int, weakref.ref[Connection]] = {}
+
+# Seconds that a server has to answer a question that costs it nothing.
+_PATIENCE = 5.0
 
 # So many cursors are remembered before the first look at which of them are still there.
 _CURSORS = 64
@@ -229,6 +233,27 @@ class Connection(BaseConnection):  # type: ignore[misc]
             self._failed(error)
             raise
 
+    def answers(self, seconds: float) -> bool:
+        """Whether the server says anything within so many seconds; if not, the connection is ``broken``.
+
+        The client library's own ping waits for ever, or for ``read_timeout``, which would cut off users' statements.
+        """
+        self.pending = True
+        try:
+            # Past our own methods, which take what is sent for a user's.
+            super().send_query(b"DO 0")
+            # False when somebody closed the socket meanwhile.
+            if self.fd < 0 or not self._poll.poll(math.ceil(seconds * 1000)):
+                self.broken = True  # and stays pending: an answer that comes late must be nobody's
+                return False
+            super().read_query_result()
+            self.store_result()
+        except MySQLdb.Error as error:
+            self.broken = True
+            self._failed(error)
+            return False
+        return True
+
     def close(self) -> None:
         self.fd = -1
         super().close()
@@ -264,6 +289,9 @@ class MySQLDriver:
     """Opens, judges and resets connections for one pool.
 
     ``params`` are MySQLdb.connect()'s; ``isolation`` is a transaction isolation level or None for the server's.
+
+    A server that hangs is given ``connect_timeout`` seconds to answer the pool's own questions, 5 at most. A user's
+    statement waits for ever: set ``read_timeout`` in OPTIONS to the longest one there is to end that as well.
     """
 
     errors: tuple[type[BaseException], ...] = (MySQLdb.Error,)
@@ -272,6 +300,7 @@ class MySQLDriver:
         self.params = dict(params)
         self.autocommit = autocommit
         self.isolation = isolation
+        self._patience = min(_PATIENCE, self.params.get("connect_timeout") or _PATIENCE)
 
     def connect(self, timeout: float) -> Connection:
         params = {**self.params, "autocommit": self.autocommit}
@@ -313,11 +342,7 @@ class MySQLDriver:
         return conn.fd >= 0 and not conn.broken and bool(conn.open) and not conn._poll.poll(0)
 
     def ping(self, conn: Connection) -> bool:
-        try:
-            conn.ping()
-        except MySQLdb.Error:
-            return False
-        return True
+        return conn.answers(self._patience)
 
     def reset(self, conn: Connection) -> bool:
         if conn.streaming and not conn.pending and conn.open:
@@ -327,6 +352,9 @@ class MySQLDriver:
         if conn.clean:
             return bool(conn.open)
         if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
+            return False
+        # Asked first, since nothing below can be given a time limit: a server that hangs would keep the thread.
+        if not conn.answers(self._patience):
             return False
         try:
             if conn.dirty:
