@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -11,7 +12,8 @@ from django.db import connection, transaction
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from pooling import GroupError, PoolingError, invalidate, locked, locked_cache
+from pooling import GroupError, PoolingError, invalidate, locked, locked_cache, runtime
+from pooling.groups import read_epochs
 from tests.app.models import Note
 
 from . import views
@@ -328,3 +330,51 @@ def test_an_exception_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         with pytest.raises(PoolingError, match="mine"):
             broken(RequestFactory().get("/"))
+
+
+def test_invalidate_in_async_code_waits_for_the_commit_and_a_rollback_forgets_it() -> None:
+    store = runtime.store()
+    epochs = read_epochs(["note"])
+
+    async def changed(*, inner: bool, fail: bool) -> tuple[bool, bool]:
+        """Were the epochs renewed before the end of the outer hold, and after it?"""
+        before = store.epochs(epochs)
+        during = before
+        try:
+            async with locked(writes=["other"]):
+                if inner:
+                    async with locked(reads=["other"], using="default"):
+                        invalidate("note")
+                else:
+                    invalidate("note", using="default")
+                during = store.epochs(epochs)
+                if fail:
+                    raise ArithmeticError
+        except ArithmeticError:
+            pass
+        return during != before, store.epochs(epochs) != before
+
+    for inner in (False, True):
+        assert asyncio.run(changed(inner=inner, fail=False)) == (False, True)
+        assert asyncio.run(changed(inner=inner, fail=True)) == (False, False)
+
+
+def test_invalidate_in_a_task_that_outlives_the_hold_happens_at_once() -> None:
+    store = runtime.store()
+    epochs = read_epochs(["note"])
+
+    async def main() -> bool:
+        over = asyncio.Event()
+
+        async def later() -> None:
+            await over.wait()
+            invalidate("note")
+
+        async with locked(writes=["other"]):
+            task = asyncio.create_task(later())
+        before = store.epochs(epochs)
+        over.set()
+        await task
+        return store.epochs(epochs) != before
+
+    assert asyncio.run(main())
