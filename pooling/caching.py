@@ -127,7 +127,8 @@ class View:
 
     def invalidate(self, *args: Any, **kwargs: Any) -> None:
         """`invalidate` the groups that the view reads with these arguments."""
-        invalidate(*self.reading.plan(self.func, None, args, kwargs).reads)
+        # There is no request, but the view's first parameter is one all the same: the arguments come after it.
+        invalidate(*self.reading.plan(self.func, None, (None, *args), kwargs).reads)
 
     # -- running it
 

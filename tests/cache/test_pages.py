@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
@@ -282,6 +283,29 @@ def test_invalidate_of_a_view_and_bad_groups(text: Note) -> None:
             invalidate(bad)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         invalidate()
+
+
+def test_invalidate_of_a_view_takes_its_arguments_without_the_request() -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def shelf(*args: Any, **kwargs: Any) -> list[str]:
+        asked.append((*args, *kwargs.values()))
+        return ["shelf"]
+
+    @locked_cache(60, reads=["book/{pk}", shelf])
+    def view(request: Any, pk: int = 1, lang: str = "en") -> HttpResponse:
+        return HttpResponse("")
+
+    def renewed(*args: Any, **kwargs: Any) -> list[str]:
+        names = ["D:book/1", "D:book/7", "D:shelf"]
+        before = runtime.store().epochs(names)
+        view.invalidate(*args, **kwargs)
+        after = runtime.store().epochs(names)
+        return [name for name, old, new in zip(names, before, after, strict=True) if old != new]
+
+    assert renewed(7) == renewed(pk=7) == renewed(7, "de") == ["D:book/7", "D:shelf"]
+    assert renewed() == ["D:book/1", "D:shelf"]
+    assert asked == [(None, 7), (None, 7), (None, 7, "de"), (None,)]
 
 
 def test_not_stored_inside_a_hold_that_may_still_roll_back() -> None:
