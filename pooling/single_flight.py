@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .caching import View
 
 SKIP_SECONDS = 60.0  # how long an answer that could not be stored keeps others from queueing for the next one
+FOLLOW_TIMES = 2  # one leader may fail of something of its own (its client left); after two it is the page that fails
 FOLLOWED = object()  # instead of an answer: somebody else has computed it
 
 
@@ -47,6 +48,7 @@ class Pass:
         self.outcome = Outcome()
         self.values = vary.Values()
         self.collapsed = False
+        self.follows = 0
         self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
 
     def open(self, values: vary.Values) -> None:
@@ -92,7 +94,9 @@ class Pass:
         given: dict[str, Any] = {"watches": self.epochs}
         if self.may_store():
             given["after_commit"] = functools.partial(self.keep, tracker)
-            if not skip:
+            # Who still has no page after that computes beside the others. Following on and on, those who wait for a
+            # page that fails would run strictly one after another, the last of them into its LockTimeout.
+            if not skip and self.follows < FOLLOW_TIMES:
                 # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
                 given["follow"] = "//" + self.looked.key
                 given["on_follow"] = lambda: FOLLOWED
@@ -101,6 +105,7 @@ class Pass:
     def followed(self) -> Looked:
         """After waiting for another's computation: is the page there now?"""
         self.collapsed = True
+        self.follows += 1
         return self.look()
 
     def looking_again(self) -> Callable[..., Any]:

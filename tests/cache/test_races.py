@@ -144,6 +144,32 @@ def test_a_leader_that_fails_does_not_block_the_others() -> None:
     assert runtime.store().parties() == []
 
 
+@pytest.mark.parametrize("end", ["raises", "changed meanwhile"])
+def test_a_page_that_is_never_stored_is_not_computed_one_after_another(end: str) -> None:
+    ran: list[int] = []
+    together = threading.Barrier(6)
+
+    @locked_cache(300, reads=["x"])
+    def page(request: Any) -> HttpResponse:
+        ran.append(1)
+        if len(ran) <= 2:
+            leaders = len(ran)
+            until(lambda: queued(Mode.S) == 8 - leaders)
+        else:
+            together.wait(LIMIT)
+        if end == "raises":
+            raise ZeroDivisionError
+        invalidate("x")
+        return HttpResponse("page")
+
+    with in_threads(8) as start:
+        futures = [start(lambda: page(get())) for _ in range(8)]
+        errors = [future.exception(LIMIT) for future in futures]
+    assert {type(error) for error in errors} == {ZeroDivisionError if end == "raises" else type(None)}
+    assert len(ran) == 8
+    assert runtime.store().parties() == []
+
+
 def test_a_follower_gives_up_after_its_wait() -> None:
     inside, go_on = threading.Event(), threading.Event()
 
