@@ -153,8 +153,11 @@ class Pass:
                 outcome.why = "changed meanwhile"
                 return  # the next one may well be stored
             outcome.why = why = "too large for the store"
+        now = self.look()
+        if now.page is not None:
+            return  # another computed beside this one and could store it: its page is worth more than the mark
         ttl = min(self.view.options.timeout, SKIP_SECONDS)
-        self.store.put(self.looked.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
+        self.store.put(now.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
 
     def why_not(self, tracker: Tracker, response: Any) -> str | None:
         why = storable.why_not(self.method, response)

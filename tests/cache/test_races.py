@@ -124,6 +124,36 @@ def test_after_a_mark_a_storable_answer_is_stored_again() -> None:
     assert "hit" in page(get())["Cache-Status"]
 
 
+@pytest.mark.parametrize("vary", [None, "X-Kind"])
+def test_a_mark_wipes_no_page_that_another_stored_meanwhile(vary: str | None) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    @locked_cache(300, reads=["x"])
+    def page(request: Any) -> HttpResponse:
+        kind = request.headers.get("X-What")
+        if kind == "slow":
+            inside.set()
+            assert go_on.wait(LIMIT)
+        response = HttpResponse("page", status=404 if kind else 200)
+        if vary and not kind:
+            response["Vary"] = vary
+        return response
+
+    def ask(kind: str | None = None, **headers: str) -> str:
+        if kind:
+            headers["HTTP_X_WHAT"] = kind
+        return str(page(RequestFactory().get("/page", **headers))["Cache-Status"])
+
+    assert "status 404" in ask("quick")  # from now on nobody queues
+    with in_threads(1) as start:
+        slow = start(lambda: ask("slow", HTTP_X_KIND="other"))
+        assert inside.wait(LIMIT)
+        assert ask().endswith("stored")
+        go_on.set()
+        assert "status 404" in slow.result(LIMIT)
+    assert "hit" in ask()
+
+
 def test_a_leader_that_fails_does_not_block_the_others() -> None:
     ran: list[int] = []
 
