@@ -256,6 +256,18 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
             runtime.release(held)
 
 
+def check_transactions(call: Call, plan: Plan) -> None:
+    """LockOrderError if `steps` would refuse this call because of a transaction that is open in this thread."""
+    if not runtime.manager().covered(plan):
+        outer = _frames.get()
+        _refuse_transactions(call, [frame for frame in outer if frame.open_aliases()], outer)
+
+
+def in_hold() -> bool:
+    """Is this context inside a hold?"""
+    return bool(_frames.get())
+
+
 def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]:
     """Before the lock: refuse to lock inside a transaction, and give back connections that nothing needs.
 
@@ -264,6 +276,15 @@ def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]
     open_frames = [frame for frame in outer if frame.open_aliases()]
     if covered:
         return open_frames
+    _refuse_transactions(call, open_frames, outer)
+    for connection in connections.all(initialized_only=True):
+        # A request that waits for a lock must not keep others from the database meanwhile.
+        if not connection.in_atomic_block and hasattr(connection, "release_if_clean"):
+            connection.release_if_clean()
+    return open_frames
+
+
+def _refuse_transactions(call: Call, open_frames: list[Frame], outer: tuple[Frame, ...]) -> None:
     if call.spec.atomic:
         for frame in open_frames:
             _refuse_old_snapshot(call, frame)
@@ -271,10 +292,6 @@ def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]
     for connection in connections.all(initialized_only=True):
         if call.spec.atomic and (call.spec.using is None or connection.alias in call.aliases()):
             _refuse_foreign(call, connection, ours)
-        # A request that waits for a lock must not keep others from the database meanwhile.
-        if not connection.in_atomic_block and hasattr(connection, "release_if_clean"):
-            connection.release_if_clean()
-    return open_frames
 
 
 def _refuse_foreign(call: Call, connection: Any, ours: set[int]) -> None:

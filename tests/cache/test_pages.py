@@ -7,13 +7,14 @@ import logging
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from pooling import GroupError, PoolingError, invalidate, locked, locked_cache, runtime
+from pooling import GroupError, LockOrderError, PoolingError, invalidate, locked, locked_cache, runtime
 from pooling.groups import read_epochs
 from tests.app.models import Note
 
@@ -257,8 +258,9 @@ def test_invalidate_waits_for_the_commit_and_a_rollback_forgets_it(text: Note) -
     client, url = Client(), f"/note/{text.pk}"
     client.get(url)
     with transaction.atomic():
-        invalidate(f"notes/{text.pk}")
-        assert "hit" in state(client.get(url))
+        before = runtime.store().epochs(["D:notes"])
+        invalidate("notes")
+        assert runtime.store().epochs(["D:notes"]) == before
     assert "fwd=stale" in state(client.get(url))
     with transaction.atomic():
         invalidate("notes")
@@ -315,6 +317,52 @@ def test_not_stored_inside_a_hold_that_may_still_roll_back() -> None:
         assert "inside a lock" in state(response)
         transaction.set_rollback(True)
     assert "fwd=uri-miss; stored" in state(views.plain(request))
+
+
+@pytest.fixture
+def repeatable_read() -> Any:
+    settings = connections.settings["default"]
+    before = connection.settings_dict["OPTIONS"]
+    connection.close()
+    options = {**before, "isolation_level": "repeatable read"}
+    settings["OPTIONS"] = connection.settings_dict["OPTIONS"] = options
+    yield
+    connection.close()
+    settings["OPTIONS"] = connection.settings_dict["OPTIONS"] = before
+
+
+def test_in_a_transaction_hits_are_refused_as_misses_are(repeatable_read: None) -> None:
+    request = RequestFactory().get("/plain")
+    for _ in "miss", "hit":
+        with pytest.raises(LockOrderError), transaction.atomic():
+            views.plain(request)
+        with pytest.raises(LockOrderError), locked(writes=["another"]):
+            views.plain(request)
+        first = views.plain(request)
+    assert "hit" in state(first)
+    with locked(reads=["x"]):
+        assert "hit" in state(views.plain(request))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_in_a_transaction_async_views_are_refused_too(stored: bool, repeatable_read: None) -> None:
+    @locked_cache(60, reads=["x"])
+    async def view(request: Any) -> HttpResponse:
+        return HttpResponse("page")
+
+    request = RequestFactory().get("/page")
+    if stored:
+        async_to_sync(view)(request)
+        assert "hit" in state(async_to_sync(view)(request))
+
+    async def inside() -> None:
+        async with locked(writes=["other"]):
+            await view(request)
+
+    with pytest.raises(LockOrderError), transaction.atomic():
+        async_to_sync(view)(request)
+    with pytest.raises(LockOrderError):
+        asyncio.run(inside())
 
 
 def test_disabled_the_view_just_runs(settings: Any) -> None:
