@@ -22,12 +22,13 @@ from .cache import answers, keys, vary
 from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
 from .cache.tracking import Tracker
+from .cache.vary import vary_by
 from .errors import StoreUnavailable
 from .single_flight import FOLLOWED, Pass
 from .spec import Spec, declare
 from .wrapping import TakenOver, is_async_view, refuse_undecoratable
 
-__all__ = ["invalidate", "locked_cache"]
+__all__ = ["invalidate", "locked_cache", "vary_by"]
 
 logger = logging.getLogger("pooling.cache")
 _warned: set[tuple[str, tuple[str, ...]]] = set()
@@ -53,8 +54,9 @@ def locked_cache(
                    ``(request, *args, **kwargs) -> iterable of str``.
     ``writes``     groups that other methods than GET and HEAD write. They are locked for those methods only.
     ``vary_on``    "user", "session", "cookie:NAME", "header:NAME", "language", "csrf", or a callable
-                   ``(request) -> str | None``. What a view touches of its visitor without declaring it makes the page
-                   not stored, and a warning says what to declare. "user" asks ``request.user``, which costs what the
+                   ``(request) -> str | None``, in `vary_by` if it stands for anything of the visitor. What a view
+                   touches of its visitor without declaring it makes the page not stored, and a warning says what to
+                   declare. "user" asks ``request.user``, which costs what the
                    session and the auth backend cost.
     ``cache``      an alias of CACHES; entries, versions and locks share one store, so it must be the one that
                    POOLING["CACHE_ALIAS"] names.
@@ -264,7 +266,7 @@ class View:
                 "%s touched %s of its visitor, so its page is not stored. %s.",
                 self.name,
                 ", ".join(touched),
-                vary.advice(touched),
+                vary.advice(touched, self.options.vary_on.callbacks),
             )
 
 

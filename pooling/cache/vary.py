@@ -6,7 +6,7 @@
 "header:NAME"  one request header
 "language"     the active language (always part of the key, as in cache_page; accepted for clearness)
 "csrf"         the visitor's CSRF secret; without a CSRF cookie a page with a token in it is not stored
-a callable     ``(request) -> str | None``; it covers what it reads itself of session, user and cookies
+a callable     ``(request) -> str | None``; it covers nothing, unless `vary_by` says what
 """
 
 from __future__ import annotations
@@ -29,6 +29,34 @@ Callback = Callable[[Any], "str | None"]
 
 
 @dataclass(frozen=True)
+class VaryBy:
+    """A callable in ``vary_on`` and what its value stands for; made by `vary_by`."""
+
+    callback: Callback
+    covers: frozenset[str]
+
+    def __call__(self, request: Any) -> str | None:
+        return self.callback(request)
+
+
+def vary_by(callback: Callback, *, covers: Iterable[str]) -> VaryBy:
+    """An item of ``vary_on``: pages differ by ``callback(request)``, a string or None.
+
+    ``covers`` names what the view may use of its visitor because of that: "user", "session", "cookie:NAME" or "csrf".
+    It is a promise that nobody checks: whatever the page shows of these is the same for all visitors with the same
+    value. ``vary_by(lambda request: str(request.user.is_staff), covers=["user"])`` is right for a page that asks for
+    ``user.is_staff`` alone; with ``{{ user.username }}`` in it, staff see each other's names.
+
+    TypeError and ValueError for arguments that make no sense.
+    """
+    if not callable(callback):
+        raise TypeError(f"vary_by needs a callable (request) -> str | None, not {callback!r}.")
+    if isinstance(covers, str) or not isinstance(covers, Iterable):
+        raise TypeError(f"vary_by(covers=…) must be a list such as ['user'], not {covers!r}.")
+    return VaryBy(callback, frozenset(_item(item) for item in covers))
+
+
+@dataclass(frozen=True)
 class VaryOn:
     """Validated items of ``vary_on``, sorted. `parse` raises TypeError or ValueError, naming the nearest."""
 
@@ -43,8 +71,6 @@ class VaryOn:
         for item in value:
             if callable(item):
                 callbacks.append(item)
-            elif not isinstance(item, str):
-                raise TypeError(f"vary_on: an item is a string or a callable, not {item!r}.")
             else:
                 items.add(_item(item))
         return cls(tuple(sorted(items)), tuple(callbacks))
@@ -80,11 +106,12 @@ class VaryOn:
     def _with_callbacks(self, request: Any, found: list[tuple[str, str | None]]) -> Values:
         covered: set[str] = set()
         for number, callback in enumerate(self.callbacks):
-            with Tracker(request) as tracker:
-                value = callback(request)
+            value = callback(request)
             if value is not None and not isinstance(value, str):
                 raise TypeError(f"vary_on: {callback!r} returned {value!r}; it must return a string or None.")
-            covered |= tracker.touched
+            # That it read, say, user.is_staff does not mean that its value says which user it is.
+            if isinstance(callback, VaryBy):
+                covered |= callback.covers
             found.append((f"callable {number}", value))
         return Values(tuple(found), frozenset(covered), request.META.get("CSRF_COOKIE"))
 
@@ -106,8 +133,8 @@ class Values:
         return sorted(tracker.look() - declared)
 
 
-def advice(touched: Iterable[str]) -> str:
-    """What to declare for these."""
+def advice(touched: Iterable[str], callbacks: Iterable[Callback] = ()) -> str:
+    """What to declare for these. ``callbacks``: those in ``vary_on``."""
     items = []
     for what in touched:
         if what == MESSAGES:
@@ -116,7 +143,15 @@ def advice(touched: Iterable[str]) -> str:
             items.append("'cookie:NAME' for each cookie that is read")
         else:
             items.append(repr(what))
-    return f"Declare it, vary_on=[{', '.join(items)}], if the page depends on it, or do not use it in the view"
+    declared = f"Declare it, vary_on=[{', '.join(items)}], if the page depends on it, or do not use it in the view"
+    names = [getattr(callback, "__qualname__", repr(callback)) for callback in callbacks]
+    if not names:
+        return declared
+    return (
+        f"{declared}. {', '.join(names)} in vary_on covers it only if you say so: "
+        f"pooling.caching.vary_by({names[0]}, covers=[{', '.join(items)}]), if the page is the same for all visitors "
+        f"for whom that returns the same"
+    )
 
 
 def locale() -> tuple[str | None, str | None]:
@@ -127,7 +162,11 @@ def locale() -> tuple[str | None, str | None]:
     )
 
 
-def _item(item: str) -> str:
+def _item(item: Any) -> str:
+    if not isinstance(item, str):
+        raise TypeError(f"vary_on: an item is a string or a callable, not {item!r}.")
+    if item == ALL_COOKIES:
+        raise ValueError("vary_on: 'cookie:*' is no cookie. Name each: 'cookie:theme'.")
     kind, colon, name = item.partition(":")
     if colon and kind in ("cookie", "header"):
         if not _TOKEN.fullmatch(name):

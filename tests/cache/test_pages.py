@@ -15,6 +15,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from pooling import GroupError, LockOrderError, PoolingError, invalidate, locked, locked_cache, runtime
+from pooling.caching import vary_by
 from pooling.groups import read_epochs
 from tests.app.models import Note
 
@@ -167,13 +168,46 @@ def test_a_csrf_token_for_a_visitor_without_a_cookie_is_nobody_elses() -> None:
     assert first.cookies["csrftoken"].value != second.cookies["csrftoken"].value
 
 
-def test_a_callable_covers_what_it_reads() -> None:
+def test_a_callable_covers_what_it_is_said_to() -> None:
     staff = Client()
     staff.force_login(User.objects.create_user("ann", is_staff=True))
     for _ in range(2):
         assert staff.get("/by_callable").content == b"staff: True"
         assert Client().get("/by_callable").content == b"staff: False"
     assert views.calls["by_callable"] == 2
+
+
+def test_a_callable_covers_nothing_by_reading_it(caplog: pytest.LogCaptureFixture) -> None:
+    def is_staff(request: Any) -> str:
+        return str(request.user.is_staff)
+
+    @locked_cache(60, reads=["x"], vary_on=[is_staff])
+    def hello(request: Any) -> HttpResponse:
+        return HttpResponse(f"Hello {request.user.username}")
+
+    with caplog.at_level(logging.WARNING, "pooling.cache"):
+        for name in ("alice", "bob"):
+            request = RequestFactory().get("/hello")
+            request.user = User(username=name, is_staff=True)
+            response = hello(request)
+            assert response.content == f"Hello {name}".encode()
+            assert "touched user" in state(response)
+    assert "is_staff, covers=['user'])" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("user", ["user"]), TypeError),
+        ((str, "user"), TypeError),
+        ((str, [3]), TypeError),
+        ((str, ["usr"]), ValueError),
+        ((str, ["cookie:*"]), ValueError),
+    ],
+)
+def test_vary_by_refuses(arguments: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        vary_by(arguments[0], covers=arguments[1])
 
 
 def test_vary_of_the_answer_is_honoured_and_absent_is_not_empty() -> None:

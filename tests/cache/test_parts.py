@@ -221,6 +221,7 @@ def test_cache_status_is_quoted_and_appended() -> None:
         ({"vary_on": ["cookie:"]}, ValueError, "names no cookie"),
         ({"vary_on": ["header:a b"]}, ValueError, "names no header"),
         ({"vary_on": [3]}, TypeError, "callable"),
+        ({"vary_on": ["cookie:*"]}, ValueError, "Name each"),
         ({"level": "nearest"}, ValueError, "Meant 'near'"),
         ({"stale": "x"}, TypeError, "stale"),
         ({"stale": -1}, ValueError, "stale"),

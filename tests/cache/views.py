@@ -18,6 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.vary import vary_on_headers
 
 from pooling import locked, locked_cache
+from pooling.caching import vary_by
 from tests.app.models import Account, Note
 
 calls: Counter[str] = Counter()
@@ -144,7 +145,7 @@ def declared(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{name}|{theme}|{request.headers.get('X-Kind')}|{bool(get_token(request))}")
 
 
-@locked_cache(300, reads=["x"], vary_on=[lambda request: "staff" if request.user.is_staff else None])
+@locked_cache(300, reads=["x"], vary_on=[vary_by(lambda r: str(r.user.is_staff), covers=["user"])])
 def by_callable(request: HttpRequest) -> HttpResponse:
     count("by_callable")
     return HttpResponse(f"staff: {request.user.is_staff}")
