@@ -194,16 +194,14 @@ def test_many_cursors_are_not_remembered_for_ever(two: Any) -> None:
             cursor.execute("SELECT 1")
 
 
-def test_a_cursor_that_cannot_be_told_costs_the_connection(two: Any) -> None:
-    class Slotted:
-        __slots__ = ("connection",)
-
+def test_a_cursor_that_cannot_be_cut_off_costs_the_connection(two: Any) -> None:
+    class Wrapped:
         def __init__(self, connection: Any) -> None:
-            self.connection = connection
+            self.inner = Cursor(connection)
 
     first, second = two
     number = identity(first)
-    first.connection.cursor(Slotted)
+    first.connection.cursor(Wrapped)
     first.close()
     assert identity(second) != number
 

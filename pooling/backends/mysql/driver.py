@@ -15,6 +15,7 @@ from typing import Any
 
 import MySQLdb
 from MySQLdb.connections import Connection as BaseConnection
+from MySQLdb.cursors import BaseCursor
 
 from pooling.pool import Failure
 
@@ -84,15 +85,15 @@ class Connection(BaseConnection):  # type: ignore[misc]
 
     def cursor(self, cursorclass: Any = None) -> Any:
         cursor = (cursorclass or self.cursorclass)(self)
+        if not isinstance(cursor, BaseCursor):
+            self.broken = True  # it could not be cut off, so nobody may come after it
+            return cursor
         known = self._cursors
         if len(known) >= self._cursors_limit:
             known[:] = [one for one in known if (other := one()) is not None and other.connection is not None]
             # Twice what is left: looking through many open cursors again at every new one would be quadratic.
             self._cursors_limit = max(_CURSORS, 2 * len(known))
-        try:
-            known.append(_ref(cursor))
-        except TypeError:
-            self.broken = True  # it could not be told that its time is over, so nobody may come after it
+        known.append(_ref(cursor))
         return cursor
 
     @property
