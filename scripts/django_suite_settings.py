@@ -22,7 +22,7 @@ def database(name: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": database("suite_default"), "other": database("suite_other")}
-SECRET_KEY = "for the tests only"
+SECRET_KEY = "django_tests_secret_key"  # Django's tests expect results made with this one
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 USE_TZ = False
