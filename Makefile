@@ -7,7 +7,8 @@ PY := .venv/bin/python
 
 help:
 	@echo 'make demo          the demo site with private servers: a measured workload, then http://127.0.0.1:8000'
-	@echo '                   (PORT=8001 another port, SERVE=0 only the workload; DATABASE_URL, REDIS_URL your own servers)'
+	@echo '                   (PORT=8001 another port, SERVE=0 only the workload; DATABASE_URL, REDIS_URL your own servers;'
+	@echo '                   DATABASE_URL names an empty database; DEMO_RUN_DIR=folder keeps the data elsewhere than in .run)'
 	@echo 'make test          all tests, on private servers (ARGS="-k name -x" goes to pytest)'
 	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date'
 	@echo 'make bench         the pool beside its peers (ARGS="--rounds 9")'

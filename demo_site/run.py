@@ -1,7 +1,8 @@
 """``python -m demo_site.run``: private servers, the workload's table, and then the site until Ctrl-C.
 
 PORT (8000) is where it serves; SERVE=0 ends after the table; WORKLOAD=0 leaves the table out. DATABASE_URL and
-REDIS_URL name servers of your own instead of private ones. The workload gets a new database there, dropped afterwards.
+REDIS_URL name servers of your own instead of private ones; that database must be empty, or the demo's from before.
+The workload gets a new database there, dropped afterwards. DEMO_RUN_DIR (.run) is where the data of private servers is.
 """
 
 from __future__ import annotations
@@ -16,39 +17,72 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from demo_site.servers import PrivateMariaDB, PrivateRedis, ServerError
+from demo_site import database_url, own_servers
+from demo_site.own_servers import UsageError
+from demo_site.servers import FolderTaken, PrivateMariaDB, PrivateRedis, ServerError
 from demo_site.web import HOST, WebError, WebServer, listen
+
+RUN_DIR = Path(__file__).resolve().parent.parent / ".run"
+MOST_DEMOS = 9  # of one checkout at the same time
 
 
 class Stop(SystemExit):
     """SIGTERM."""
 
 
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    raise Stop(128 + number)
+class Closed(KeyboardInterrupt):
+    """Ctrl-C while the site was open, which is how it is meant to end."""
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    for known in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(known, signal.SIG_IGN)  # a second one must not interrupt what the first one stops
+    raise KeyboardInterrupt if number == signal.SIGINT else Stop(128 + number)
 
 
 def _port() -> int:
     text = os.environ.get("PORT") or "8000"
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-        raise WebError(f"PORT must be a number from 1 to 65535, not {text!r}.")
+        raise UsageError(f"PORT must be a number from 1 to 65535, not {text!r}.")
     return int(text)
 
 
 def _start_servers(stack: contextlib.ExitStack, run_dir: Path) -> None:
-    if not os.environ.get("DATABASE_URL"):
-        database = stack.enter_context(PrivateMariaDB(run_dir / "mariadb"))
-        os.environ.update(
-            POOLING_DB_HOST=database.host,
-            POOLING_DB_PORT=str(database.port),
-            POOLING_DB_USER=database.user,
-            POOLING_DB_PASSWORD=database.password,
-        )
-        print(f"MariaDB on {database.host}:{database.port}", flush=True)
-    if not os.environ.get("REDIS_URL"):
-        redis = stack.enter_context(PrivateRedis(run_dir / "redis"))
-        os.environ["POOLING_REDIS_URL"] = redis.url
-        print(f"Redis on {redis.host}:{redis.port}", flush=True)
+    with contextlib.ExitStack() as started:  # both or none
+        if not os.environ.get("DATABASE_URL"):
+            database = started.enter_context(PrivateMariaDB(run_dir / "mariadb"))
+            os.environ.update(
+                POOLING_DB_HOST=database.host,
+                POOLING_DB_PORT=str(database.port),
+                POOLING_DB_USER=database.user,
+                POOLING_DB_PASSWORD=database.password,
+            )
+            print(f"MariaDB on {database.host}:{database.port}", flush=True)
+        if not os.environ.get("REDIS_URL"):
+            redis = started.enter_context(PrivateRedis(run_dir / "redis"))
+            os.environ["POOLING_REDIS_URL"] = redis.url
+            print(f"Redis on {redis.host}:{redis.port}", flush=True)
+        stack.enter_context(started.pop_all())
+
+
+def _start_in_a_folder(stack: contextlib.ExitStack) -> None:
+    """In DEMO_RUN_DIR; without it in .run, or beside another demo in .run/2, .run/3, … of the same checkout."""
+    if os.environ.get("DEMO_RUN_DIR"):
+        try:
+            return _start_servers(stack, Path(os.environ["DEMO_RUN_DIR"]))
+        except FolderTaken as error:
+            raise UsageError(f"{error} To choose: DEMO_RUN_DIR=/path/to/another/folder.") from None
+    folders = [RUN_DIR, *(RUN_DIR / str(number) for number in range(2, MOST_DEMOS + 1))]
+    for run_dir in folders:
+        try:
+            _start_servers(stack, run_dir)
+        except FolderTaken:
+            continue
+        os.environ["DEMO_RUN_DIR"] = str(run_dir)
+        if run_dir != RUN_DIR:
+            print(f"Another demo runs here, so this one has its own data, in {run_dir}", flush=True)
+        return None
+    raise UsageError(f"{MOST_DEMOS} demos run here already. Stop one, or type DEMO_RUN_DIR=/path/to/another/folder.")
 
 
 def _create(name: str, *, new: bool) -> None:
@@ -64,7 +98,7 @@ def _new_database() -> Iterator[str]:
     """A database that did not exist before and does not afterwards."""
     from django.db import connection
 
-    name = f"boxoffice_workload_{secrets.token_hex(4)}"
+    name = f"{own_servers.WORKLOAD}{secrets.token_hex(4)}"
     _create(name, new=True)
     try:
         yield name
@@ -73,23 +107,22 @@ def _new_database() -> Iterator[str]:
             cursor.execute(f"DROP DATABASE {connection.ops.quote_name(name)}")
 
 
-def _workload() -> int:
-    with _new_database() as name:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "demo_site.workload"],
-            env={**os.environ, "DEMO_DB_NAME": name},
-            start_new_session=True,  # Ctrl-C is for us alone: we stop it, and wait until it has stopped its own
-        )
-        try:
-            return process.wait()
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(20)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+def _workload(name: str) -> int:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo_site.workload"],
+        env={**os.environ, "DEMO_DB_NAME": name},
+        start_new_session=True,  # Ctrl-C is for us alone: we stop it, and wait until it has stopped its own
+    )
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _prepare_site() -> None:
@@ -106,36 +139,69 @@ def _prepare_site() -> None:
     connection.close()
 
 
+@contextlib.contextmanager
+def _said_in_one_line() -> Iterator[None]:
+    """What a server of the user's own refuses is no fault of the demo: a line about DATABASE_URL, no traceback."""
+    from django.db.utils import DatabaseError
+
+    try:
+        yield
+    except DatabaseError as error:
+        url = os.environ.get("DATABASE_URL")
+        if not url:
+            raise
+        raise UsageError(own_servers.explain(database_url.parse(url), error)) from None
+
+
 def run() -> int:
     serve = os.environ.get("SERVE", "1") != "0"
+    work = os.environ.get("WORKLOAD", "1") != "0"
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(listen(_port())) if serve else None  # before anything slow: the port may be in use
-        run_dir = Path(os.environ.get("DEMO_RUN_DIR") or Path(__file__).resolve().parent.parent / ".run")
-        _start_servers(stack, run_dir)
+        if os.environ.get("DATABASE_URL"):
+            print(own_servers.check_database(os.environ["DATABASE_URL"]), flush=True)
+        if os.environ.get("REDIS_URL"):
+            own_servers.check_redis(os.environ["REDIS_URL"])
+        _start_in_a_folder(stack)
         scheme = os.environ.pop("DEMO_SCHEME", "pooling")
         os.environ.update(DJANGO_SETTINGS_MODULE="demo_site.settings", DEMO_SCHEME="thread")  # for this process
         import django
 
         django.setup()
-        _prepare_site()
-        status = _workload() if os.environ.get("WORKLOAD", "1") != "0" else 0
+        status = 0
+        with _said_in_one_line(), contextlib.ExitStack() as temporary:
+            # First, so that a user who may not make it has nothing half done.
+            name = temporary.enter_context(_new_database()) if work else ""
+            _prepare_site()
+            if work:
+                status = _workload(name)
         if sock is None:
             return status
         with WebServer(sock, scheme, env={}) as web:
-            print(f"\nThe box office is open at http://{HOST}:{web.port}/ – Ctrl-C ends it.", flush=True)
             assert web.process is not None
-            ended = web.process.wait()
+            try:
+                print(f"\nThe box office is open at http://{HOST}:{web.port}/ – Ctrl-C ends it.", flush=True)
+                ended = web.process.wait()
+            except KeyboardInterrupt:
+                raise Closed from None
         raise WebError(f"The site ended by itself with status {ended}. Its messages are above.")
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
+    """The exit status: 2 for what was given wrongly, 130 and 143 when a signal ended it before the site was open."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell that starts background jobs ignores SIGINT
+        signal.signal(number, _on_signal)
     try:
         return run()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nStopped.", flush=True)
-        return 0
+        return 0 if isinstance(stop, Closed) else 128 + signal.SIGINT
+    except Stop as stop:
+        print("\nStopped.", flush=True)
+        return int(str(stop.code))
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
     except (ServerError, WebError) as error:
         print(error, file=sys.stderr)
         return 1

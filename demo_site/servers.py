@@ -33,6 +33,10 @@ class ServerError(RuntimeError):
     """A private server did not start, or died. The message has the end of its log."""
 
 
+class FolderTaken(ServerError):
+    """Another server runs on this data folder."""
+
+
 class _PortTaken(Exception):
     """Another process took the port between our choosing it and the server's binding it."""
 
@@ -170,7 +174,7 @@ class PrivateServer:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise ServerError(
+            raise FolderTaken(
                 f"Another {self.label} runs on {self.datadir}. Stop it, or choose another folder."
             ) from None
         self._lock = lock

@@ -8,6 +8,7 @@ the pooling scheme lost anything, answered with an error, or was not the fastest
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 
 from demo_site import people
 from demo_site.client import Visitor
@@ -219,7 +221,21 @@ def verdict(results: Sequence[Result]) -> tuple[str, bool]:
     return text, last.clean and best is last
 
 
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt what the first one stops
+    sys.exit(128 + number)
+
+
 def main() -> int:
+    """The exit status: 0, or 1 for a bad result; 130 after Ctrl-C. SIGTERM ends it, and what it started, with 143."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        return run()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def run() -> int:
     os.environ.setdefault("DEMO_SCHEME", "thread")  # this process itself only resets and audits
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo_site.settings")
     import django

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 import pooling
 from pooling import locked, locked_cache
@@ -30,14 +30,14 @@ def own_account(request: HttpRequest, *args: object, **kwargs: object) -> Iterab
     return [pooling.group("accounts", request.user.pk)]
 
 
-@require_GET
+@require_safe
 @locked_cache(300, reads=["events"])
 def events(request: HttpRequest) -> HttpResponse:
     found = Event.objects.annotate(left=Count("seats", filter=Q(seats__sold=False)))
     return render(request, "boxoffice/events.html", {"events": found})
 
 
-@require_GET
+@require_safe
 @locked_cache(300, reads=["events/{event_id}"])
 def event(request: HttpRequest, event_id: int) -> HttpResponse:
     found = get_object_or_404(Event, pk=event_id)
@@ -73,7 +73,7 @@ def _first_error(form: SeatsForm) -> str:
 
 @never_cache
 @login_required
-@require_GET
+@require_safe
 def checkout(request: HttpRequest, event_id: int) -> HttpResponse:
     form = SeatsForm(request.GET)
     if not form.is_valid():
@@ -101,7 +101,7 @@ def book(request: HttpRequest, event_id: int) -> HttpResponse:
 
 @never_cache
 @login_required
-@require_GET
+@require_safe
 def order(request: HttpRequest, order_id: int) -> HttpResponse:
     found = get_object_or_404(Order.objects.select_related("event"), pk=order_id, account=request.user.pk)
     return render(request, "boxoffice/order.html", {"order": found, "lines": found.lines.select_related("seat")})
@@ -109,7 +109,7 @@ def order(request: HttpRequest, order_id: int) -> HttpResponse:
 
 @never_cache
 @login_required
-@require_GET
+@require_safe
 def account(request: HttpRequest) -> HttpResponse:
     found = Account.objects.filter(pk=request.user.pk).first()
     moves = Transfer.objects.filter(Q(source=request.user.pk) | Q(target=request.user.pk))
@@ -142,7 +142,7 @@ def _make_transfer(request: HttpRequest, form: TransferForm, source_id: int, tar
 
 @never_cache
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def transfer(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return _transfer_page(request, TransferForm(request.user.pk))
@@ -153,7 +153,7 @@ def transfer(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 @locked(reads=["events", "accounts"])
 def report(request: HttpRequest) -> HttpResponse:
     return render(request, "boxoffice/report.html", {"books": audit.books(), "twice": audit.seats_sold_twice()})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 
+import pytest
+
 from demo_site.client import Visitor
 
 from .site import Site, balance, free_seats, page
@@ -99,3 +101,16 @@ def test_nobody_sees_the_order_of_another(alice: Visitor, bob: Visitor) -> None:
 def test_static_files_and_admin(stranger: Visitor) -> None:
     assert "--accent" in page(stranger, "/static/boxoffice/site.css")
     assert "Django administration" in page(stranger, "/admin/login/")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_every_page_answers_head_as_it_answers_get(site: Site, alice: Visitor, method: str) -> None:
+    event = alice.events[0]
+    seat = free_seats(alice, event)[0]
+    alice.request("POST", f"/events/{event}/book/", [("seats", free_seats(alice, event)[-1])])
+    order = page(alice, "/account/").split('href="/orders/')[1].split("/")[0]
+    checkout = f"/events/{event}/checkout/?seats={seat}"
+    for path in ("/", f"/events/{event}/", checkout, f"/orders/{order}/", "/account/", "/transfer/", "/report/"):
+        status, body = alice.request(method, path)
+        assert (status, bool(body)) == (200, method == "GET"), path
+    assert alice.request("HEAD", f"/events/{event}/book/")[0] == 405

@@ -36,7 +36,7 @@ def test_a_bad_port_is_refused(port: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "demo_site.run"], env={**os.environ, "PORT": port}, capture_output=True, text=True
     )
-    assert (done.returncode, "PORT must be a number" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "PORT must be a number" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_port_in_use_is_said_before_anything_is_started() -> None:
