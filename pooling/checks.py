@@ -1,6 +1,6 @@
 """System checks. ``manage.py check`` reports
 
-pooling.E001  POOLING is invalid: an unknown key, or a value of the wrong kind.
+pooling.E001  POOLING is invalid: an unknown key, or a value of the wrong kind, or GROUPS names an unknown model.
 pooling.E002  A group template names an argument that its view does not have.
 pooling.E003  OPTIONS["pool"] of a database is invalid, or CONN_MAX_AGE is set beside a pool.
 pooling.E004  POOLING["CACHE_ALIAS"] names no cache, or one that cannot keep locks and versions.
@@ -12,9 +12,10 @@ pooling.W003  (with --deploy) Locks and pages are in each process's own memory: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
@@ -42,7 +43,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         settings = conf.parse(getattr(django_settings, "POOLING", {}))
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="Correct the POOLING setting.", id="pooling.E001")]
-    found: list[CheckMessage] = []
+    found: list[CheckMessage] = list(_unknown_models(settings.GROUPS))
     if not settings.ENABLED:
         return found
     try:
@@ -81,6 +82,19 @@ def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def _unknown_models(groups: Mapping[str, tuple[str, ...]]) -> Iterator[CheckMessage]:
+    for group, names in groups.items():
+        for name in names:
+            try:
+                apps.get_model(name)
+            except (LookupError, ValueError):
+                yield Error(
+                    f"POOLING['GROUPS'][{group!r}] names {name!r}, which is no model of an installed app.",
+                    hint="Write it as 'app_label.Model', and see that INSTALLED_APPS has the app.",
+                    id="pooling.E001",
+                )
+
+
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E002, E005."""
     found: list[CheckMessage] = []
@@ -89,8 +103,8 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         for name in missing_arguments(func, spec):
             found.append(
                 Error(
-                    f"{spec.what}() of {name_of(func)} uses {{{name}}}, but the view has no argument of that name.",
-                    hint="Correct the template, or name the view's argument so.",
+                    f"{spec.what}() of {name_of(func)} uses {{{name}}}, but that has no argument of this name.",
+                    hint="Correct the template, or name the argument so.",
                     obj=name_of(func),
                     id="pooling.E002",
                 )

@@ -18,7 +18,7 @@ from django.utils.asyncio import async_unsafe
 
 from . import runtime
 from .spec import Spec
-from .steps import FOLLOWED, AfterCommit, Call, Kind, NotHeld, Step, Steps, steps
+from .steps import FOLLOWED, AfterCommit, Call, Closed, Kind, NotHeld, Step, Steps, steps
 
 __all__ = ["AfterCommit", "AsyncBlock", "Block", "NotHeld", "Spec", "run", "run_async"]
 
@@ -137,7 +137,11 @@ class AsyncBlock:
 
 def _advance(work: Steps, answer: Any, error: BaseException | None = None) -> Step:
     try:
-        return work.send(answer) if error is None else work.throw(error)
+        if error is None:
+            return work.send(answer)
+        return work.throw(Closed(error) if isinstance(error, GeneratorExit) else error)
+    except Closed as closed:
+        raise closed.error from None
     except RuntimeError as wrapped:
         # Python lets no StopIteration out of a generator; to the view's caller it is an exception like any other.
         if isinstance(wrapped.__cause__, StopIteration):

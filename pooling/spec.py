@@ -93,9 +93,11 @@ class Spec:
             what=what,
         )
         if not spec.reads and not spec.writes:
-            raise TypeError(
-                f"{what}() names no groups. Declare what is read or written: {what}(writes=['accounts/7'])."
-            )
+            if what == "locked_cache":
+                advice = "Declare what the page is made from: locked_cache(300, reads=['events'])."
+            else:
+                advice = f"Declare what is read or written: {what}(writes=['accounts/7'])."
+            raise TypeError(f"{what}() names no groups. {advice}")
         return spec
 
     def only_reads(self) -> Spec:
@@ -123,7 +125,10 @@ class Spec:
                 raise GroupError(
                     f"{name_of(source)}, called for {name_of(func)}, must return a list of groups, not {groups!r}."
                 )
-            return [validate(group) for group in groups]
+            try:
+                return [validate(group) for group in groups]
+            except GroupError as error:
+                raise GroupError(f"{name_of(source)}, called for {name_of(func)}, returned: {error}") from error
 
         return self._plan(fill)
 
@@ -197,7 +202,7 @@ def _sources(what: str, name: str, value: Any) -> tuple[Source, ...]:
         raise TypeError(f"{what}({name}={value!r}): give a list, {name}=[{value!r}].")
     if callable(value):
         raise TypeError(f"{what}({name}=…) needs a list, not {value!r}. Write @{what}({name}=['group']) with the call.")
-    if not isinstance(value, Iterable):
+    if not isinstance(value, Iterable) or isinstance(value, Mapping):
         raise TypeError(f"{what}({name}=…) must be a list of groups, templates or callables, not {value!r}.")
     return tuple(source if callable(source) else Template.parse(source) for source in value)
 
@@ -259,11 +264,11 @@ class _Arguments:
         if self.bound is None:
             self.bound = self._bind()
         if name not in self.bound:
+            known = ", ".join(map(repr, dict.fromkeys([*self.bound, *self.kwargs]))) or "none"
             raise GroupError(
                 f"Group template {self.source!r} of {name_of(self.func)} uses {{{name}}}, but this call has "
-                f"no argument of that name; it has {', '.join(map(repr, [*self.bound, *self.kwargs])) or 'none'}. "
-                f"Correct the "
-                f"template, name the URL's argument {name!r}, or use a callable."
+                f"no argument of that name; it has {known}. Correct the template, name the "
+                f"argument {name!r}, or use a callable."
             )
         return self.bound[name]
 

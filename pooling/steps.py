@@ -144,6 +144,17 @@ class Kind(enum.Enum):
     DONE = enum.auto()  # ``value`` is the result
 
 
+class Closed(BaseException):
+    """What a driver throws into `steps` for a GeneratorExit of the body, ``error``.
+
+    A bare one comes from the interpreter, when a block that nobody left is collected: there is no driver any more.
+    """
+
+    def __init__(self, error: GeneratorExit) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 Step = tuple[Kind, Any]
 Steps = Generator[Step, Any, None]
 
@@ -208,7 +219,7 @@ def steps(call: Call) -> Steps:
         open_frames = list(outer)
     _frames.set((*outer, frame))
     result: Any = None
-    committed = False
+    committed = abandoned = False
     try:
         try:
             if aliases:
@@ -220,14 +231,21 @@ def steps(call: Call) -> Steps:
                     result = yield Kind.DATABASE, result.render
             if aliases:
                 yield Kind.DATABASE, frame.commit
+        except GeneratorExit:
+            # Collected, maybe in another thread and in the middle of anything: the database connection is not ours
+            # to touch here, and the store may be locked by this very thread. The lease frees the groups.
+            abandoned = True
+            logger.warning("%s was never left, so its transaction is not committed; its lease frees it.", call.name)
+            raise
         except BaseException as error:
             if aliases:
                 yield Kind.DATABASE, partial(frame.rollback, error)
             raise
         committed = True
     finally:
-        _frames.set(tuple(other for other in _frames.get() if other is not frame))
-        if enabled:
+        if not abandoned:
+            _frames.set(tuple(other for other in _frames.get() if other is not frame))
+        if enabled and not abandoned:
             _end(call, frame, open_frames, result, committed=committed)
     yield Kind.DONE, result
 

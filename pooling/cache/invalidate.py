@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from django.db import connections, transaction
 
 from .. import conf, runtime, steps
+from ..errors import GroupError
 from ..groups import validate, write_epochs
 
 
@@ -19,7 +20,13 @@ def invalidate(*groups: str, using: str | Iterable[str] | None = None) -> None:
     renews. GroupError for a malformed group, StoreUnavailable if the store cannot be reached.
     """
     for group in groups:
+        if isinstance(group, Iterable) and not isinstance(group, (str, bytes)):
+            raise GroupError(f"invalidate() takes groups one by one, not {group!r}. Write invalidate(*groups).")
         validate(group)
+    if using is not None and not isinstance(using, str):
+        using = list(using) if isinstance(using, Iterable) else [using]
+        if not all(isinstance(alias, str) for alias in using):
+            raise TypeError(f"invalidate(using=…) must be a database alias or a list of them, not {using!r}.")
     if not groups:
         raise TypeError("invalidate() needs at least one group, for instance invalidate('catalog/books').")
     if not conf.settings().ENABLED:

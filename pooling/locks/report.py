@@ -14,7 +14,7 @@ _MAX_RETRY_AFTER = 60  # seconds
 
 def timeout_error(store: Store, request: LockRequest, view: str, waited: float) -> LockTimeout:
     """The error for a request that was not granted within its time and that was withdrawn already."""
-    who = f"View {view!r}" if view else "A request"
+    who = repr(view) if view else "A request"
     waiting = "did not wait" if request.nowait else f"waited {waited:.3g} s"
     try:
         parties = store.parties([group for group, _ in request.wants])
@@ -42,8 +42,8 @@ def timeout_error(store: Store, request: LockRequest, view: str, waited: float) 
     more = f"; and {len(blocking) - _MAX_NAMED} more" if len(blocking) > _MAX_NAMED else ""
     age = max((party.seconds for party in holders), default=0.0)
     return LockTimeout(
-        f"{who} {waiting} for {', '.join(map(repr, groups))}: {named}{more}. Let that view hold it for a shorter time "
-        f"or name finer groups, or raise wait= or POOLING['LOCK_WAIT'].",
+        f"{who} {waiting} for {', '.join(map(repr, groups))}: {named}{more}. Hold it there for a shorter time, "
+        f"name finer groups, or raise wait= or POOLING['LOCK_WAIT'].",
         retry_after=min(_MAX_RETRY_AFTER, max(1, math.ceil(age))),
     )
 
@@ -60,7 +60,7 @@ def _conflicts(party: Party, request: LockRequest) -> list[str]:
 
 def _describe(party: Party, groups: list[str]) -> str:
     owner = party.owner
-    view = f"view {owner['view']!r}" if owner.get("view") else "unnamed code"
+    view = repr(owner["view"]) if owner.get("view") else "unnamed code"
     label = f" ({owner['label']})" if owner.get("label") else ""
     names = ", ".join(map(repr, groups))
     has = f"has had {names} for" if party.holding else f"is before it in the queue for {names}, since"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -299,6 +301,7 @@ def test_method_decorator_binds_positional_arguments_and_leaks_nothing(rf: Reque
         ({"writes": "accounts"}, TypeError, r"writes=\['accounts'\]"),
         ({"reads": lambda request: []}, TypeError, "list"),
         ({"reads": 7}, TypeError, "list"),
+        ({"writes": {"a": 1}}, TypeError, "list"),
         ({}, TypeError, "names no groups"),
         ({"writes": ["a//b"]}, GroupError, "empty level"),
         ({"writes": ["a/{b"]}, GroupError, "mixes"),
@@ -310,6 +313,7 @@ def test_method_decorator_binds_positional_arguments_and_leaks_nothing(rf: Reque
         ({"writes": ["a"], "atomic": 1}, TypeError, "atomic"),
         ({"writes": ["a"], "fence": "yes"}, TypeError, "fence"),
         ({"writes": ["a"], "using": 7}, TypeError, "using"),
+        ({"writes": ["a"], "using": 1}, TypeError, "alias"),
         ({"writes": ["a"], "using": []}, TypeError, "using"),
         ({"writes": ["a"], "using": "default", "atomic": False}, TypeError, "atomic=False"),
         ({"writes": ["a"], "unknown": 1}, TypeError, "unknown"),
@@ -359,6 +363,81 @@ def test_at_the_first_call() -> None:
 
     with pytest.raises(GroupError, match="list of groups"):
         text()
+
+    def make_groups(event_id: int) -> list[str]:
+        return ["fine", f"events//{event_id}"]
+
+    @locked(reads=[make_groups])
+    def malformed(event_id: int) -> None:
+        raise AssertionError("must not run")
+
+    with pytest.raises(GroupError, match=r"make_groups, called for .*\.malformed, returned: .*'events//7'.*'events/7'"):
+        malformed(event_id=7)
+
+    @locked(writes=["events/{pk}"])
+    def event(request: Any, event_id: int) -> None:
+        raise AssertionError("must not run")
+
+    with pytest.raises(GroupError, match="it has 'request', 'event_id'\\. "):
+        event(object(), event_id=7)
+
+
+def test_a_timeout_of_a_block_and_of_a_function_calls_neither_a_view() -> None:
+    answers: list[str] = []
+
+    @locked(writes=["a"], wait=0, atomic=False)
+    def job() -> None:
+        raise AssertionError("must not run")
+
+    def attempt() -> None:
+        for take in (job, locked(writes=["a"], wait=0, atomic=False).__enter__):
+            with pytest.raises(LockTimeout) as caught:
+                take()
+            answers.append(str(caught.value))
+
+    with locked(writes=["a"], atomic=False):
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join(30)
+    assert [answer.partition(" did not wait")[0].rpartition(".")[2] for answer in answers] == [
+        "job'",
+        "'with locked(…)'",
+    ]
+    assert not any("view '" in answer.lower() or " view " in answer for answer in answers), answers
+
+
+def test_a_thread_that_ends_inside_a_block_says_so_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignored: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+
+    def forgetful() -> None:
+        locked(writes=["a"]).__enter__()
+        connection.close()
+
+    thread = threading.Thread(target=forgetful)
+    thread.start()
+    thread.join(30)
+    gc.collect()
+    assert ignored == []
+    assert "never left" in caplog.text
+    for party in runtime.store().parties():
+        runtime.store().release(party.ticket)  # instead of the lease
+
+
+def test_a_generator_that_is_closed_inside_a_block_leaves_it() -> None:
+    def items() -> Iterator[int]:
+        with locked(writes=["a"]):
+            Account.objects.create(name="ann")
+            yield 1
+
+    work = items()
+    assert next(work) == 1
+    work.close()
+    assert not connection.in_atomic_block
+    assert not Account.objects.exists()
+    assert others_can_have("a")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import connections
 from django.test import override_settings
 
@@ -31,6 +33,8 @@ def test_nothing_to_complain_about() -> None:
     [
         ({"POOLING": {"LOCK_WAITT": 1}}, "pooling.E001"),
         ({"POOLING": {"LOCK_WAIT": -1}}, "pooling.E001"),
+        ({"POOLING": {"GROUPS": {"a": ["app.Account", "box.Nope"]}}}, "pooling.E001"),
+        ({"POOLING": {"GROUPS": {"a": ["Account"]}}}, "pooling.E001"),
         ({"POOLING": {"CACHE_ALIAS": "nowhere"}}, "pooling.E004"),
         ({"CACHES": {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}}, "pooling.E004"),
         ({"POOLING": {"LOCK_LEASE": 1}}, "pooling.W002"),
@@ -105,4 +109,18 @@ def test_pools(change: dict[str, Any], count: int) -> None:
     try:
         assert ids() == ["pooling.E003"] * count
     finally:
+        del connections.settings["odd"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("change", [{"OPTIONS": {"pool": {"max_sise": 3}}}, {"CONN_MAX_AGE": 60}])
+def test_a_check_of_a_database_whose_pool_cannot_be_made(change: dict[str, Any]) -> None:
+    settings = copy.deepcopy(connections["default"].settings_dict)
+    connections.settings["odd"] = {**settings, "ENGINE": "pooling.backends.mysql", **change}
+    try:
+        with pytest.raises(SystemCheckError, match=r"pooling\.E003") as caught:
+            call_command("check", databases=["odd"])
+        assert "Until then nothing else can be checked" in str(caught.value)
+    finally:
+        del connections["odd"]
         del connections.settings["odd"]

@@ -27,6 +27,7 @@ from pooling.pool import ConnectionPool, PoolOptions
 
 from .creation import DatabaseCreation
 from .driver import Connection, MySQLDriver
+from .validation import DatabaseValidation
 
 Key = tuple[Any, ...]
 
@@ -48,6 +49,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     """A connection of one thread; pooled when ``OPTIONS["pool"]`` is True or a dict of pool options."""
 
     creation_class = DatabaseCreation
+    validation_class = DatabaseValidation
 
     # One pool for each set of effective parameters: never by alias, which a test run points to another database.
     _connection_pools: ClassVar[dict[Key, ConnectionPool[Connection]]] = {}
