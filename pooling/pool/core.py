@@ -7,17 +7,16 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic
 
-from ..errors import PoolTimeout
 from . import report
+from .control import Control
 from .driver import C, Driver
-from .engine import PING_AFTER, Engine
-from .options import PoolOptions, seconds
+from .engine import PING_AFTER
+from .options import PoolOptions
 from .slots import Slot
 from .state import log
-from .stats import rounded
 
 
-class ConnectionPool(Engine[C]):
+class ConnectionPool(Control[C]):
     """At most ``options.max_size`` connections, lent to one thread each. Safe to use from any thread.
 
     Idle connections are lent last in, first out; waiters are served first come, first served. The pool opens itself
@@ -139,92 +138,6 @@ class ConnectionPool(Engine[C]):
             f"{report.title(self)} did not lend {conn!r}: it is another pool's, was given back already, or was "
             f"reclaimed because the thread that took it has ended."
         )
-
-    def open(self) -> None:
-        """Start filling up to ``min_size`` in the background. Not needed: the first `getconn` does it."""
-        with self._lock:
-            self._closed = False
-            self._serve()
-        self._keep_up()
-
-    def close(self) -> None:
-        """Close idle connections, refuse waiters with PoolClosed, close lent connections when they come back.
-
-        May be called at any time and any number of times; the next `getconn` or `open` opens the pool again.
-        """
-        self._close_all(self._shut())
-
-    def check(self) -> None:
-        """Ping every idle connection; close those that do not answer, and refill."""
-        for slot in list(self._idle):
-            try:
-                self._idle.remove(slot)
-            except ValueError:
-                continue  # lent in this moment
-            if self._answers(slot, ask=True):
-                self._idle_append(slot)
-                if self._slow:
-                    self._attend()
-            else:
-                self._died(slot)
-        self._refill()
-
-    def drain(self) -> None:
-        """Replace all connections: idle ones now, lent ones when they come back, those being opened when they are."""
-        with self._lock:
-            self._generation += 1
-            self._drained = self._generation
-            gone = self._sweep()
-            self._serve()
-        self._close_all(gone)
-        self._refill()
-
-    def resize(self, min_size: int, max_size: int | None = None) -> None:
-        """Change the bounds while running. What is too much is closed when idle. ValueError as `PoolOptions`."""
-        wanted = PoolOptions(
-            min_size=min_size, max_size=max(min_size, self._max_size) if max_size is None else max_size
-        )
-        with self._lock:
-            self._min_size, self._max_size = wanted.min_size, wanted.max_size
-            self._serve()
-        if self._slow:
-            self._attend()
-        self._refill()
-
-    def wait(self, timeout: float = 30.0) -> None:
-        """Open the pool and block until ``min_size`` connections are there. PoolTimeout after ``timeout`` seconds."""
-        seconds("timeout", timeout, zero=True)
-        self.open()
-        self._refill()
-        with self._grown:
-            if not self._grown.wait_for(lambda: len(self._slots) >= self._min_size, timeout):
-                raise PoolTimeout(
-                    f"{report.title(self)} has not reached its 'min_size' within {timeout} s: {report.sizes(self)}."
-                    f"{report.last_error(self)} Look at the server, or lower 'min_size'."
-                ) from self._outage.error
-
-    def get_stats(self) -> dict[str, int]:
-        """Sizes now and counts since the last `pop_stats`, under psycopg_pool's keys."""
-        return self._stats(reset=False)
-
-    def pop_stats(self) -> dict[str, int]:
-        """`get_stats`, and start counting anew."""
-        return self._stats(reset=True)
-
-    def _stats(self, reset: bool) -> dict[str, int]:
-        with self._lock:
-            totals = self._counters.totals(self._slots.values())
-            counted = rounded(totals, self._base)
-            if reset:
-                self._base = totals
-            return {
-                "pool_min": self._min_size,
-                "pool_max": self._max_size,
-                "pool_size": len(self._slots),
-                "pool_available": len(self._idle),
-                "requests_waiting": len(self._waiters),
-                **counted,
-            }
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

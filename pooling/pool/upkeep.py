@@ -1,0 +1,45 @@
+"""What the maintenance thread does in one round: shrink, replace, refill."""
+
+from __future__ import annotations
+
+from .driver import C
+from .engine import Engine
+
+
+class Upkeep(Engine[C]):
+    """`Engine` that looks after connections nobody is using."""
+
+    def _maintain(self) -> float | None:
+        """One round; the seconds until the next, or None when there is nothing left to maintain."""
+        now = self._clock()
+        unneeded: list[C] = []
+        with self._lock:
+            spare = len(self._slots) - self._min_size
+        for slot in list(self._idle):  # oldest first
+            expired = now >= slot.expires
+            if not expired and not (spare > 0 and now - slot.since >= self._options.max_idle):
+                continue
+            try:
+                self._idle.remove(slot)
+            except ValueError:
+                continue  # taken by a checkout in this moment
+            with self._lock:
+                if expired or now - slot.since >= self._options.max_idle:
+                    unneeded += self._forget(slot)
+                    spare -= 1
+                else:  # it was used and returned between the look and the grip
+                    self._idle.append(slot)
+                self._serve()
+        self._close_all(unneeded)
+        with self._lock:
+            given_up = self._outage.since is not None and now - self._outage.since > self._options.reconnect_timeout
+            missing = 0 if given_up else self._min_size - len(self._slots)
+            attempts = self._grow(now, max(missing, len(self._waiters)))
+            if self._closed or not (self._slots or self._attempts or missing > 0):
+                self._maintained = False
+                return None
+            due = [min(slot.since + self._options.max_idle, slot.made + slot.lifetime) for slot in list(self._idle)]
+            if missing > 0:
+                due.append(max(self._outage.retry_at, self._outage.full_until))
+        self._start(attempts)
+        return min(60.0, max(0.05, min(due, default=now + 60.0) - now))
