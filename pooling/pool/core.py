@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Generic
 
 from . import report
+from .callbacks import Callbacks
 from .control import Control
 from .driver import C, Driver
 from .engine import PING_AFTER
@@ -21,6 +22,19 @@ class ConnectionPool(Control[C]):
 
     Idle connections are lent last in, first out; waiters are served first come, first served. The pool opens itself
     at the first `getconn`; it starts no thread and connects to nothing before.
+
+    Callbacks, all optional, named as psycopg_pool names them; TypeError if one cannot be called:
+
+    ``configure(conn)``         after a connect, before the first user. An error counts as one of the connect itself:
+                                the connection is closed, and who waits gets the error as the driver classifies it.
+    ``reset(conn)``             after each return, when the driver has made the session clean. It must leave it clean
+                                and outside of a transaction. An error or False closes the connection (``returns_bad``).
+                                A driver whose `reset` undoes what ``configure`` has set needs ``reset=configure`` too.
+    ``check(conn)``             before each checkout; it may ask the server. An error or False: the connection is dead,
+                                and the checkout goes on to the next one within its timeout, with growing pauses.
+    ``reconnect_failed(pool)``  once in an outage, when connecting has failed for longer than
+                                ``options.reconnect_timeout``; an error in it is logged.
+                                It runs in a thread of the pool's.
     """
 
     def __init__(
@@ -30,8 +44,12 @@ class ConnectionPool(Control[C]):
         *,
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
+        configure: Callable[[C], object] | None = None,
+        reset: Callable[[C], object] | None = None,
+        check: Callable[[C], object] | None = None,
+        reconnect_failed: Callable[[ConnectionPool[C]], object] | None = None,
     ) -> None:
-        super().__init__(driver, options, name, clock)
+        super().__init__(driver, options, name, clock, Callbacks(configure, reset, check, reconnect_failed))
 
     # -- the fast path -----------------------------------------------------------------------------------------
     # No lock: `pop` and `append` of a deque and `pop` of a dict are atomic. Every call and attribute below is paid

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 import threading
+from typing import TYPE_CHECKING, cast
 
-from . import maintenance
+from . import maintenance, report
 from .driver import C, Failure
 from .slots import Attempt, Slot
-from .state import State
+from .state import State, log
+
+if TYPE_CHECKING:
+    from .core import ConnectionPool
 
 
 class Growth(State[C]):
@@ -43,13 +47,23 @@ class Growth(State[C]):
     def _attempt(self, attempt: Attempt) -> None:
         started = self._clock()
         try:
-            conn = self._driver.connect(self._options.timeout)
+            conn = self._connect()
         except BaseException as error:
             self._failed(attempt, error)
             if not isinstance(error, Exception):
                 raise
         else:
             self._connected(attempt, conn, started)
+
+    def _connect(self) -> C:
+        conn = self._driver.connect(self._options.timeout)
+        if self._callbacks.configure is not None:
+            try:
+                self._callbacks.configure(conn)
+            except BaseException:
+                self._close_all([conn])
+                raise
+        return conn
 
     def _connected(self, attempt: Attempt, conn: C, started: float) -> None:
         now = self._clock()
@@ -95,7 +109,22 @@ class Growth(State[C]):
                 self._tell(error, None, everybody=False)
             self._serve()
             attempts = self._grow(now)
+            alarm = self._alarm(now)
         self._start(attempts)
+        if alarm:
+            self._reconnect_failed()
+
+    def _alarm(self, now: float) -> bool:
+        """Is it time for `_reconnect_failed`? Under the lock."""
+        return not self._closed and self._outage.alarm(now, self._options.reconnect_timeout)
+
+    def _reconnect_failed(self) -> None:
+        """Tell the user, out of the lock: whatever is done to the pool there, close it for instance, is welcome."""
+        if self._callbacks.reconnect_failed is not None:
+            try:
+                self._callbacks.reconnect_failed(cast("ConnectionPool[C]", self))
+            except Exception:  # noqa: BLE001 - the user's; the pool goes on
+                log.exception("%s: the callback 'reconnect_failed' failed", report.title(self))
 
     def _retire(self, slot: Slot[C], *, bad: bool = False) -> None:
         """Close one connection; somebody who waits may open another in its place."""

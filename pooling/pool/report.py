@@ -37,9 +37,11 @@ def last_error(pool: State[Any]) -> str:
     return "" if error is None else f" The last connect failed: {type(error).__name__}: {error}."
 
 
-def timed_out(pool: State[Any], waited: float) -> PoolTimeout:
+def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -> PoolTimeout:
     now = pool._clock()
-    if pool._busy:
+    if doubt is not None:
+        advice = f"The callback 'check' refuses each new connection, lastly with {doubt!r}: look at it and the server."
+    elif pool._busy:
         advice = "Raise 'max_size' or 'timeout', or hold connections for a shorter time."
     else:
         advice = "Connecting takes too long: look at the server and the network, or raise 'timeout'."

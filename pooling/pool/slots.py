@@ -50,13 +50,14 @@ class Slot(Generic[C]):
 class Waiter(Generic[C]):
     """A queued checkout. Written under the pool's lock; `wake` is released once, when it is served or refused."""
 
-    __slots__ = ("error", "failure", "patience", "slot", "wake")
+    __slots__ = ("doubt", "error", "failure", "patience", "slot", "wake")
 
     def __init__(self) -> None:
         self.wake = threading.Lock()
         self.wake.acquire()
         self.slot: Slot[C] | None = None
         self.error: BaseException | None = None
+        self.doubt: Exception | None = None  # why the user's check refused what was handed over
         self.failure: Failure | None = None  # None: raise the error as it is
         self.patience = float("inf")  # until when to wait for somebody else's probe
 

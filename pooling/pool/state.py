@@ -21,6 +21,7 @@ from typing import Generic
 from weakref import WeakSet
 
 from . import forking, report
+from .callbacks import Callbacks, never
 from .driver import C, Driver, Failure
 from .options import PoolOptions
 from .outage import Outage
@@ -57,13 +58,21 @@ _COUNTS_REFERENCES = sys.implementation.name == "cpython" and getattr(sys, "_is_
 class State(Generic[C]):
     """Connections, queue and counters. A method that says "under the lock" expects its caller to hold it."""
 
-    def __init__(self, driver: Driver[C], options: PoolOptions, name: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        driver: Driver[C],
+        options: PoolOptions,
+        name: str,
+        clock: Callable[[], float],
+        callbacks: Callbacks[C],
+    ) -> None:
         self.name = name
         self._driver = driver
         self._options = options
         self._clock = clock
-        self._alive = driver.alive
-        self._reset = driver.reset
+        self._callbacks = callbacks
+        self._alive = driver.alive if callbacks.check is None else never  # the fast path's; see `_answers`
+        self._reset = callbacks.resetting(driver.reset)
         self._min_size = options.min_size
         self._max_size = options.max_size
         self._inherited: dict[int, C] = {}

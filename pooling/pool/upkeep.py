@@ -32,14 +32,16 @@ class Upkeep(Engine[C]):
                 self._serve()
         self._close_all(unneeded)
         with self._lock:
-            given_up = self._outage.since is not None and now - self._outage.since > self._options.reconnect_timeout
+            given_up = self._outage.lasts(now, self._options.reconnect_timeout)
+            alarm = self._alarm(now)
             missing = 0 if given_up else self._min_size - len(self._slots)
             attempts = self._grow(now, max(missing, len(self._waiters)))
-            if self._closed or not (self._slots or self._attempts or missing > 0):
-                self._maintained = False
-                return None
+            done = self._closed or not (self._slots or self._attempts or missing > 0)
+            self._maintained = not done
             due = [min(slot.since + self._options.max_idle, slot.made + slot.lifetime) for slot in list(self._idle)]
             if missing > 0:
                 due.append(max(self._outage.retry_at, self._outage.full_until))
         self._start(attempts)
-        return min(60.0, max(0.05, min(due, default=now + 60.0) - now))
+        if alarm:
+            self._reconnect_failed()
+        return None if done else min(60.0, max(0.05, min(due, default=now + 60.0) - now))
