@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..errors import PoolTimeout
-from . import report
+from . import leaks, report
 from .driver import C
+from .leaks import Holding
 from .options import PoolOptions, seconds
 from .stats import rounded
 from .upkeep import Upkeep
@@ -75,6 +76,10 @@ class Control(Upkeep[C]):
                     f"{report.title(self)} has not reached its 'min_size' within {timeout} s: {report.sizes(self)}."
                     f"{report.last_error(self)} Look at the server, or lower 'min_size'."
                 ) from self._outage.error
+
+    def holders(self) -> list[Holding]:
+        """Who holds what since when, the longest-standing first; with ``leak_after`` also where it was taken."""
+        return leaks.holdings(self, self._clock())
 
     def get_stats(self) -> dict[str, int]:
         """Sizes now and counts since the last `pop_stats`, under psycopg_pool's keys."""

@@ -94,9 +94,7 @@ class ConnectionPool(Control[C]):
         if slot is None:
             return self._queue(timeout)
         if self._usable(slot):
-            slot.holder = self._introduce()
-            slot.since = self._clock()
-            slot.uses += 1
+            self._lend(slot)
             conn = slot.conn
             self._busy[slot.key] = slot
             return conn

@@ -8,6 +8,7 @@ from ..errors import PoolClosed
 from . import report
 from .driver import C, Failure
 from .growth import Growth
+from .leaks import Taking
 from .options import seconds
 from .slots import Holder, Slot, Waiter
 from .state import log
@@ -32,9 +33,7 @@ class Engine(Growth[C]):
                 queued |= self._enqueue(waiter, again)
                 slot = self._accept(waiter, started, budget)
                 if self._usable(slot, waiter):
-                    slot.holder = self._introduce()
-                    slot.since = self._clock()
-                    slot.uses += 1
+                    self._lend(slot)
                     if queued:
                         self._count_wait(slot.since - started)
                     # No call between these lines: an asynchronous exception comes before all of them or after.
@@ -147,6 +146,14 @@ class Engine(Growth[C]):
         except AttributeError:
             holder = self._here.holder = Holder()
         return holder
+
+    def _lend(self, slot: Slot[C]) -> None:
+        """Write down who takes it. Not yet among the busy ones: that is the caller's last step."""
+        slot.holder = self._introduce()
+        if self._options.leak_after is not None:
+            slot.taking = Taking()
+        slot.since = self._clock()
+        slot.uses += 1
 
     def _usable(self, slot: Slot[C], waiter: Waiter[C] | None = None) -> bool:
         """Look at a connection that is about to be lent; what is not fit is closed."""

@@ -6,6 +6,7 @@ import threading
 from typing import Generic
 
 from .driver import C, Failure
+from .leaks import Taking
 
 NEVER = float("-inf")
 
@@ -32,7 +33,19 @@ class Holder:
 class Slot(Generic[C]):
     """One open connection. Only whoever has taken the slot out of the idle ones or the busy ones writes to it."""
 
-    __slots__ = ("conn", "expires", "generation", "holder", "key", "lifetime", "made", "since", "used", "uses")
+    __slots__ = (
+        "conn",
+        "expires",
+        "generation",
+        "holder",
+        "key",
+        "lifetime",
+        "made",
+        "since",
+        "taking",
+        "used",
+        "uses",
+    )
 
     def __init__(self, conn: C, generation: int, made: float, lifetime: float) -> None:
         self.conn = conn
@@ -43,6 +56,7 @@ class Slot(Generic[C]):
         self.expires = made + lifetime  # set to NEVER: close or examine it when it comes back
         self.since = made  # idle: when it was returned; busy: when it was taken
         self.holder: Holder | None = None
+        self.taking: Taking | None = None  # with ``leak_after`` only
         self.uses = 0
         self.used = 0.0  # seconds
 

@@ -71,7 +71,9 @@ class State(Generic[C]):
         self._options = options
         self._clock = clock
         self._callbacks = callbacks
-        self._alive = driver.alive if callbacks.check is None else never  # the fast path's; see `_answers`
+        self._alive = (
+            driver.alive if callbacks.check is None and options.leak_after is None else never
+        )  # the fast path's
         self._reset = callbacks.resetting(driver.reset)
         self._min_size = options.min_size
         self._max_size = options.max_size

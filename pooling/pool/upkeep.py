@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from . import leaks, report
 from .driver import C
 from .engine import Engine
+from .state import log
 
 
 class Upkeep(Engine[C]):
     """`Engine` that looks after connections nobody is using."""
+
+    def _report_leaks(self, now: float) -> float:
+        """Log what is held for too long, each once; the time of the next look."""
+        limit = self._options.leak_after
+        if limit is None:
+            return now + 60.0
+        found, due = leaks.overdue(self, now, limit)
+        for held in found:
+            log.warning(
+                "%s: %s is held by thread %r for %.1f s, longer than 'leak_after'. Give it back sooner, or raise "
+                "'leak_after' if it is to be held. It was taken at\n  %s",
+                report.title(self), held.connection, held.thread, held.age, "\n  ".join(held.stack),
+            )  # fmt: skip
+        return due
 
     def _maintain(self) -> float | None:
         """One round; the seconds until the next, or None when there is nothing left to maintain."""
@@ -42,6 +58,7 @@ class Upkeep(Engine[C]):
             if missing > 0:
                 due.append(max(self._outage.retry_at, self._outage.full_until))
         self._start(attempts)
+        due.append(self._report_leaks(now))
         if alarm:
             self._reconnect_failed()
         return None if done else min(60.0, max(0.05, min(due, default=now + 60.0) - now))
