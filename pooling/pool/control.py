@@ -65,6 +65,25 @@ class Control(Upkeep[C]):
             self._attend()
         self._refill()
 
+    def suspend(self) -> None:
+        """Lend and open no connection until `resume`: checkouts wait, each up to its timeout.
+
+        What is lent may be used on; what is returned stays. For a switch to another server: suspend, `drain`, switch,
+        resume. Stays through `close`; a forked child is not suspended.
+        """
+        with self._lock:
+            self._suspended = self._slow = True
+
+    def resume(self) -> None:
+        """Lend again, first to those who wait, in the order of their arrival. Nothing happens if not suspended."""
+        with self._lock:
+            if not self._suspended:
+                return
+            self._suspended = False
+            self._outage.retry_at = self._outage.full_until = 0.0  # what was known of the server may be of the last one
+            self._serve()
+        self._refill()
+
     def wait(self, timeout: float = 30.0) -> None:
         """Open the pool and block until ``min_size`` connections are there. PoolTimeout after ``timeout`` seconds."""
         seconds("timeout", timeout, zero=True)

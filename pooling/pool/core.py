@@ -156,7 +156,7 @@ class ConnectionPool(Control[C]):
         )
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open"
+        state = "closed" if self._closed else "suspended" if self._suspended else "open"
         return f"<{type(self).__name__} {self.name!r} {state}: {report.sizes(self)}>"
 
 

@@ -80,7 +80,9 @@ class Engine(Growth[C]):
             probing = self._outage.probing
             attempts = self._grow(now)
             refusal = None
-            if self._outage.down and not attempts:
+            if self._suspended:
+                pass  # whatever the server is now, what counts is how it is after `resume`
+            elif self._outage.down and not attempts:
                 refusal = None if probing else report.down(self)
                 waiter.patience = now + GRACE
             elif not self._slots and not self._attempts and now < self._outage.full_until:
@@ -106,7 +108,7 @@ class Engine(Growth[C]):
                 if now >= deadline:
                     raise report.timed_out(self, now - started)
                 if now >= waiter.patience:
-                    if self._outage.down:
+                    if self._outage.down and not self._suspended:
                         raise report.down(self) from self._outage.error
                     waiter.patience = float("inf")
                 lost = self._reclaim()

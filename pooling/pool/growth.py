@@ -26,6 +26,7 @@ class Growth(State[C]):
             len(self._attempts) < wanted
             and len(self._slots) + len(self._attempts) < self._max_size
             and not self._closed
+            and not self._suspended
             and self._outage.admits(now)
         ):
             attempt = Attempt(self._generation)
@@ -97,16 +98,17 @@ class Growth(State[C]):
             self._outage.finished(attempt)
             self._counters.connections_num += 1
             self._counters.connections_errors += 1
+            everybody = failure is not Failure.OTHER
             if failure is Failure.DOWN:
                 self._outage.refused(now, error)
-                self._tell(error, failure, everybody=True)
             elif failure is Failure.CAPACITY:
                 self._outage.full(now, error)
-                if not self._slots and not self._attempts:
-                    self._tell(error, failure, everybody=True)
             else:
                 self._outage.answered(error)
-                self._tell(error, None, everybody=False)
+            alone = not self._slots and not self._attempts
+            # Those who wait for `resume` wait for what is there then.
+            if not self._suspended and (failure is not Failure.CAPACITY or alone):
+                self._tell(error, failure if everybody else None, everybody)
             self._serve()
             attempts = self._grow(now)
             alarm = self._alarm(now)

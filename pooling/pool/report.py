@@ -32,7 +32,9 @@ def last_error(pool: State[Any]) -> str:
 
 def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -> PoolTimeout:
     now = pool._clock()
-    if doubt is not None:
+    if pool._suspended:
+        advice = "The pool is suspended: call its resume()."
+    elif doubt is not None:
         advice = f"The callback 'check' refuses each new connection, lastly with {doubt!r}: look at it and the server."
     elif pool._busy:
         advice = "Raise 'max_size' or 'timeout', or hold connections for a shorter time."

@@ -7,7 +7,8 @@ The rules that keep it right:
 * A slot goes to a waiter under the lock, and a waiter leaves the queue under the lock: one that timed out or was
   interrupted can see whether it was served meanwhile, and passes on what it cannot use.
 * No connect, ping, reset or close under the lock.
-* ``_slow`` is true while anything but the fast path must be looked at: waiters, a closed pool, too many connections.
+* ``_slow`` is true while anything but the fast path must be looked at: waiters, a closed or suspended pool, too many
+  connections.
 """
 
 from __future__ import annotations
@@ -103,11 +104,12 @@ class State(Generic[C]):
         self._outage = Outage()
         self._counters = Counters()
         self._base: dict[str, float] = {}
+        self._suspended = False
         self._slow = self._closed
 
     def _serve(self) -> None:
         """Hand idle connections to waiters, first come first served. Under the lock."""
-        while self._waiters:
+        while self._waiters and not self._suspended:
             try:
                 slot = self._idle.pop()
             except IndexError:
@@ -115,7 +117,7 @@ class State(Generic[C]):
             waiter = self._waiters.popleft()
             waiter.slot = slot
             waiter.wake.release()
-        self._slow = bool(self._waiters) or self._closed or len(self._slots) > self._max_size
+        self._slow = bool(self._waiters) or self._suspended or self._closed or len(self._slots) > self._max_size
 
     def _attend(self) -> None:
         """A connection went idle while `_slow` was set: close it if it is too much, else serve the waiters."""

@@ -50,7 +50,7 @@ class Upkeep(Engine[C]):
         with self._lock:
             given_up = self._outage.lasts(now, self._options.reconnect_timeout)
             alarm = self._alarm(now)
-            missing = 0 if given_up else self._min_size - len(self._slots)
+            missing = 0 if given_up or self._suspended else self._min_size - len(self._slots)
             attempts = self._grow(now, max(missing, len(self._waiters)))
             done = self._closed or not (self._slots or self._attempts or missing > 0)
             self._maintained = not done
