@@ -163,7 +163,11 @@ class Engine(Growth[C]):
             waiter.slot = None  # from here on it is ours: interrupted, it must not go to the next one unexamined
         now = self._clock()
         stale = now >= slot.expires
-        if not stale and self._answers(slot, ask=now - slot.since > PING_AFTER) and self._checked(slot, waiter):
+        if (
+            not stale
+            and self._answers(slot, ask=now - max(slot.since, slot.asked) > PING_AFTER)
+            and self._checked(slot, waiter)
+        ):
             return True
         if stale:
             self._retire(slot)
@@ -173,7 +177,11 @@ class Engine(Growth[C]):
 
     def _answers(self, slot: Slot[C], ask: bool) -> bool:
         try:
-            return self._driver.alive(slot.conn) and (not ask or self._driver.ping(slot.conn))
+            if not self._driver.alive(slot.conn) or (ask and not self._driver.ping(slot.conn)):
+                return False
+            if ask:
+                slot.asked = self._clock()
+            return True
         except Exception as error:  # noqa: BLE001 - whatever a driver raises here, the connection is not fit
             log.warning("%s: a connection failed its check: %r", report.title(self), error)
             return False

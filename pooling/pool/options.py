@@ -42,6 +42,9 @@ class PoolOptions:
                            the next checkout starts it again.
     ``leak_after``         a connection held for longer is reported once on the logger ``pooling.pool``, with the thread
                            and the stack of the call that took it; None reports nothing. It costs a few µs a checkout.
+    ``keepalive``          an idle connection is pinged in the background each time this has passed, so that neither the
+                           server nor a firewall drops it; a dead one is closed, and replaced as far as ``min_size`` or
+                           a waiter wants it; None pings none.
     """
 
     min_size: int = 0
@@ -52,6 +55,7 @@ class PoolOptions:
     max_idle: float = 600.0
     reconnect_timeout: float = 300.0
     leak_after: float | None = None
+    keepalive: float | None = None
 
     def __post_init__(self) -> None:
         _whole("min_size", self.min_size, 0)
@@ -65,7 +69,7 @@ class PoolOptions:
         for name in ("timeout", "max_lifetime", "max_idle", "reconnect_timeout"):
             object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
 
-        for name in ("leak_after",):
+        for name in ("leak_after", "keepalive"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
 

@@ -34,6 +34,7 @@ class Slot(Generic[C]):
     """One open connection. Only whoever has taken the slot out of the idle ones or the busy ones writes to it."""
 
     __slots__ = (
+        "asked",
         "conn",
         "expires",
         "generation",
@@ -50,6 +51,7 @@ class Slot(Generic[C]):
     def __init__(self, conn: C, generation: int, made: float, lifetime: float) -> None:
         self.conn = conn
         self.key = id(conn)  # the slot keeps the connection alive, so no other object has this id meanwhile
+        self.asked = made  # when the server answered for it last, other than to its user
         self.generation = generation
         self.made = made
         self.lifetime = lifetime

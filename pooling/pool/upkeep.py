@@ -25,6 +25,27 @@ class Upkeep(Engine[C]):
             )  # fmt: skip
         return due
 
+    def _keep_alive(self, now: float) -> float:
+        """Ping what has been idle for long; the time of the next look."""
+        pause = self._options.keepalive
+        if pause is None:
+            return now + 60.0
+        # The newest first, each put back at the old end: so their order stays, and those nobody needs can still shrink.
+        for slot in reversed(list(self._idle)):
+            if now - max(slot.since, slot.asked) < pause:
+                continue
+            try:
+                self._idle.remove(slot)
+            except ValueError:
+                continue  # lent in this moment, or swept because another one was dead
+            if self._answers(slot, ask=True):
+                self._idle.appendleft(slot)
+                if self._slow:
+                    self._attend()
+            else:
+                self._died(slot)
+        return min([now + pause, *(max(slot.since, slot.asked) + pause for slot in list(self._idle))])
+
     def _maintain(self) -> float | None:
         """One round; the seconds until the next, or None when there is nothing left to maintain."""
         now = self._clock()
@@ -47,6 +68,7 @@ class Upkeep(Engine[C]):
                     self._idle.append(slot)
                 self._serve()
         self._close_all(unneeded)
+        next_ping = self._keep_alive(now)
         with self._lock:
             given_up = self._outage.lasts(now, self._options.reconnect_timeout)
             alarm = self._alarm(now)
@@ -58,7 +80,7 @@ class Upkeep(Engine[C]):
             if missing > 0:
                 due.append(max(self._outage.retry_at, self._outage.full_until))
         self._start(attempts)
-        due.append(self._report_leaks(now))
+        due += [next_ping, self._report_leaks(now)]
         if alarm:
             self._reconnect_failed()
         return None if done else min(60.0, max(0.05, min(due, default=now + 60.0) - now))

@@ -20,6 +20,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "max_idle": 600.0,
         "reconnect_timeout": 300.0,
         "leak_after": None,
+        "keepalive": None,
     }
     assert PoolOptions.parse({}) == PoolOptions.parse(True)
 
@@ -48,7 +49,7 @@ def test_times(name: str, value: object) -> None:
         PoolOptions.parse({name: value})
 
 
-@pytest.mark.parametrize("name", ["leak_after"])
+@pytest.mark.parametrize("name", ["leak_after", "keepalive"])
 @pytest.mark.parametrize("value", [True, "3", -1, 0, math.nan, math.inf])
 def test_times_that_may_be_none(name: str, value: object) -> None:
     assert getattr(PoolOptions.parse({name: 5}), name) == 5.0
