@@ -67,8 +67,9 @@ def locked_cache(
     GET and HEAD share an entry. HEAD makes none. A request with an Authorization header is neither answered from the
     cache nor stored, unless ``vary_on`` has "header:Authorization". ``Cache-Control: no-cache`` of a request is
     ignored, as in cache_page: a visitor must not be able to make the site compute. Unlike cache_page nothing is added
-    to the answer's Cache-Control: a browser's copy could not be invalidated. Inside a `locked` hold or an open
-    transaction a page may be taken from the cache, but none is stored.
+    to the answer's Cache-Control: a browser's copy could not be invalidated. Inside a `locked` hold a page may be
+    taken from the cache, but none is stored. In a transaction in which a miss could not take its locks, LockOrderError
+    is raised for hits, too.
 
     The view gets ``key(request, *args, **kwargs)``, the key of its entry; ``invalidate(*args, **kwargs)``, which does
     `invalidate` for the groups that it reads with these arguments (without the request; a callable in ``reads`` gets
@@ -127,7 +128,8 @@ class View:
 
     def invalidate(self, *args: Any, **kwargs: Any) -> None:
         """`invalidate` the groups that the view reads with these arguments."""
-        invalidate(*self.reading.plan(self.func, None, args, kwargs).reads)
+        # There is no request, but the view's first parameter is one all the same: the arguments come after it.
+        invalidate(*self.reading.plan(self.func, None, (None, *args), kwargs).reads)
 
     # -- running it
 
@@ -143,7 +145,7 @@ class View:
             return answers.status(response, "fwd=bypass", detail=at.bypass)
         try:
             at.open(self.options.vary_on.values(request))
-            looked = at.looked
+            looked = at.first_look()
         except StoreUnavailable as error:
             return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
         try:
@@ -172,7 +174,7 @@ class View:
             return answers.status(response, "fwd=bypass", detail=at.bypass)
         try:
             at.open(await self.options.vary_on.avalues(request))
-            looked = at.looked
+            looked = await at.first_look_async()
         except StoreUnavailable as error:
             response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
             return answers.status(response, "fwd=bypass", detail=f"store down: {error}")

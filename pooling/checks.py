@@ -7,6 +7,7 @@ pooling.E004  POOLING["CACHE_ALIAS"] names no cache, or one that cannot keep loc
 pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds no shared store.
 pooling.W001  BusyMiddleware is not in MIDDLEWARE: a busy site answers 500 instead of 503.
 pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses locks.
+pooling.W003  (with --deploy) Locks and pages are in each process's own memory: it must be the only one.
 """
 
 from __future__ import annotations
@@ -58,6 +59,26 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W003. How many processes will run cannot be seen from here, so it is asked before a deployment only."""
+    try:
+        settings = conf.parse(getattr(django_settings, "POOLING", {}))
+        if not settings.ENABLED:
+            return []
+        runtime.check_alias(settings.CACHE_ALIAS)
+    except ImproperlyConfigured:
+        return []  # E001 and E004 say so
+    return [
+        Warning(
+            "Locks and cached pages are kept in the memory of each process: two worker processes lose updates to each "
+            "other and serve each other's visitors stale pages.",
+            hint="Run one worker process of many threads (gunicorn: --workers 1 --threads 32), and then add "
+            "'pooling.W003' to SILENCED_SYSTEM_CHECKS.",
+            id="pooling.W003",
+        )
+    ]
 
 
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -133,3 +154,4 @@ def register_all() -> None:
     """Called when the app is ready. Registering again changes nothing."""
     for check in (check_settings, check_views, check_pools, check_middleware):
         register(check, "pooling")
+    register(check_processes, "pooling", deploy=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from . import _numbers
 from .errors import GroupError
 from .groups import validate
 
@@ -58,11 +58,7 @@ def _flag(key: str, value: Any) -> bool:
 
 def seconds(name: str, value: Any, *, zero: bool = False) -> float:
     """A finite number of seconds above zero (or zero, if ``zero``); ImproperlyConfigured naming ``name`` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ImproperlyConfigured(f"{name} must be a number of seconds, not {value!r}.")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ImproperlyConfigured(f"{name} must be {'at least' if zero else 'more than'} 0 seconds, not {value!r}.")
-    return float(value)
+    return _numbers.seconds(name, value, zero=zero, error=ImproperlyConfigured)
 
 
 def _size(key: str, value: Any) -> int:

@@ -52,6 +52,12 @@ class locked:
     ``with locked(…) as held`` or ``async with``. A TemplateResponse is rendered inside, hence before the
     ``process_template_response`` of middlewares, which then can no longer change its context.
 
+    ``transaction.on_commit`` callbacks run after the COMMIT but while the groups are still held. What they raise
+    reaches the caller although the changes are committed, as it does in Django. So a callback that takes groups of its
+    own must keep to the order, or its LockOrderError makes an error page of a request that has succeeded: let it take
+    later groups only, or none (hand the work to a task), or register it with ``on_commit(…, robust=True)``, which
+    logs the error instead.
+
     TypeError, GroupError or ImproperlyConfigured at once for what cannot be meant.
     """
 

@@ -31,30 +31,26 @@ def run(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     *,
-    writes: bool = True,
     watches: tuple[str, ...] = (),
     follow: str | None = None,
     after_commit: AfterCommit | None = None,
     on_follow: Callable[[], Any] | None = None,
-    label: str = "",
     declined: Callable[[str], bool] | None = None,
 ) -> Any:
     """Call ``func(*args, **kwargs)`` while holding what ``spec`` declares; return its (rendered) result.
 
     ``args``    all positional arguments, a view's request included.
-    ``writes``  False: take the reads only.
     ``watches`` epochs to capture at the grant, before any snapshot, into ``held.vector``.
     ``follow``, ``on_follow``  single-flight: the resource; and what to return instead of calling ``func`` when somebody
                 else was computing it. Then nothing is locked and no transaction was opened.
     ``after_commit(held, result)``  called after the COMMIT (inside a hold further out: after that one's) and before the
                 unlock; not called after an exception. What it raises is logged, the result stands.
-    ``label``   for people: shown beside the view's name in the lock table.
     ``declined`` says whether the view wants no transaction on an alias (`transaction.non_atomic_requests`).
 
     Raises what ``func`` raises, after ROLLBACK and unlock; LockTimeout, LockOrderError, LockLost, GroupError,
-    StoreUnavailable, ImproperlyConfigured.
+    StoreUnavailable, ImproperlyConfigured. What an ``on_commit`` callback raises comes after the COMMIT, which stands.
     """
-    call = Call(spec, func, args, kwargs, writes, watches, follow, after_commit, label, declined)
+    call = Call(spec, func, args, kwargs, watches, follow, after_commit, declined)
     result = _drive(call, steps(call), lambda: func(*args, **kwargs))
     if result is FOLLOWED:
         return on_follow() if on_follow is not None else None
@@ -67,19 +63,17 @@ async def run_async(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     *,
-    writes: bool = True,
     watches: tuple[str, ...] = (),
     follow: str | None = None,
     after_commit: AfterCommit | None = None,
     on_follow: Callable[[], Any] | None = None,
-    label: str = "",
     declined: Callable[[str], bool] | None = None,
 ) -> Any:
     """`run` for a ``func`` whose result is awaited. ``on_follow`` may return an awaitable; ``after_commit`` is sync.
 
     Cancelled while ``func`` runs, it rolls back and unlocks before CancelledError goes on.
     """
-    call = Call(spec, func, args, kwargs, writes, watches, follow, after_commit, label, declined)
+    call = Call(spec, func, args, kwargs, watches, follow, after_commit, declined)
     async with _database_thread():
         result = await _drive_async(call, steps(call), lambda: func(*args, **kwargs))
     if result is FOLLOWED:

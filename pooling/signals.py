@@ -5,4 +5,5 @@ from __future__ import annotations
 from django.dispatch import Signal
 
 busy = Signal()
-"""BusyMiddleware answers 503. Sender: the error's class. Arguments: ``request``, ``error``."""
+"""BusyMiddleware answers 503. Sender: the class of the error, a PoolingError or an OperationalError. Arguments:
+``request``, ``error``."""

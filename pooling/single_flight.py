@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
+from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import runtime
+from . import runtime, steps
 from .cache import answers, frame, storable, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .caching import View
 
 SKIP_SECONDS = 60.0  # how long an answer that could not be stored keeps others from queueing for the next one
+FOLLOW_TIMES = 2  # one leader may fail of something of its own (its client left); after two it is the page that fails
 FOLLOWED = object()  # instead of an answer: somebody else has computed it
 
 
@@ -47,6 +48,7 @@ class Pass:
         self.outcome = Outcome()
         self.values = vary.Values()
         self.collapsed = False
+        self.follows = 0
         self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
 
     def open(self, values: vary.Values) -> None:
@@ -54,13 +56,34 @@ class Pass:
         view = self.view
         self.values = values
         self.deadline = time.monotonic() + view.patience()
-        plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
-        self.epochs = read_epochs(plan.reads)
-        self.groupless = not plan.reads
+        self.plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
+        self.epochs = read_epochs(self.plan.reads)
+        self.groupless = not self.plan.reads
         self.base = view.key_of(self.request, self.args, self.kwargs, values)
         self.store = view.store()
-        self.nested = bool(runtime.manager().current()) or _in_transaction()
+        self.nested = bool(runtime.manager().current())
+
+    def first_look(self) -> Looked:
+        """Look into the store; LockOrderError inside a transaction in which a miss could not take its locks. Were it
+        not the same for hits, the view would fail only now and then."""
+        view = self.view
+        call = steps.Call(
+            view.reading, view.func, (self.request, *self.args), self.kwargs, declined=view.taken_over.is_declined
+        )
+        steps.check_transactions(call, self.plan)
         self.looked = self.look()
+        return self.looked
+
+    async def first_look_async(self) -> Looked:
+        # Transactions are open in the database's thread. To go there costs more than a hit, so not without a cause:
+        # one that this code did not open itself, in a hold, can only be that of a sync caller.
+        called_from_sync = (
+            getattr(AsyncToSync.executors, "current", None) is not None
+            or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
+        )
+        if steps.in_hold() or called_from_sync:
+            return await sync_to_async(self.first_look, thread_sensitive=True)()
+        return self.first_look()
 
     def may_store(self) -> bool:
         return self.method == "GET" and not self.nested and not self.groupless
@@ -92,7 +115,9 @@ class Pass:
         given: dict[str, Any] = {"watches": self.epochs}
         if self.may_store():
             given["after_commit"] = functools.partial(self.keep, tracker)
-            if not skip:
+            # Who still has no page after that computes beside the others. Following on and on, those who wait for a
+            # page that fails would run strictly one after another, the last of them into its LockTimeout.
+            if not skip and self.follows < FOLLOW_TIMES:
                 # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
                 given["follow"] = "//" + self.looked.key
                 given["on_follow"] = lambda: FOLLOWED
@@ -101,6 +126,7 @@ class Pass:
     def followed(self) -> Looked:
         """After waiting for another's computation: is the page there now?"""
         self.collapsed = True
+        self.follows += 1
         return self.look()
 
     def looking_again(self) -> Callable[..., Any]:
@@ -148,8 +174,11 @@ class Pass:
                 outcome.why = "changed meanwhile"
                 return  # the next one may well be stored
             outcome.why = why = "too large for the store"
+        now = self.look()
+        if now.page is not None:
+            return  # another computed beside this one and could store it: its page is worth more than the mark
         ttl = min(self.view.options.timeout, SKIP_SECONDS)
-        self.store.put(self.looked.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
+        self.store.put(now.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
 
     def why_not(self, tracker: Tracker, response: Any) -> str | None:
         why = storable.why_not(self.method, response)
@@ -178,16 +207,3 @@ class Pass:
                 else f"method {self.method}"
             )
         return answers.status(response, *parts, detail=None if outcome.stored else detail)
-
-
-def _in_transaction() -> bool:
-    """Is this thread in a transaction whose snapshot may be older than the lock? TestCase's own does not count."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return any(
-            not getattr(block, "_from_testcase", False)
-            for connection in connections.all(initialized_only=True)
-            for block in connection.atomic_blocks
-        )
-    return False  # the event loop's thread has no connections that a view could use

@@ -10,7 +10,7 @@ import contextvars
 import enum
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from django.db import connections, transaction
 from . import conf, runtime
 from .errors import LockOrderError, PoolingError
 from .groups import Plan
+from .locks import Held
 from .spec import Spec, is_request, name_of
 
 logger = logging.getLogger("pooling.locks")
@@ -54,6 +55,8 @@ class Frame:
     blocks: list[tuple[str, transaction.Atomic]] = field(default_factory=list)
     _deferred: list[tuple[Any, AfterCommit | None, Any]] = field(default_factory=list)
     _closed: bool = False
+    _at_commit: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
+    _ended: bool = False
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def open_aliases(self) -> list[str]:
@@ -72,15 +75,30 @@ class Frame:
         """COMMIT, and with it the on_commit callbacks, unless the lock was lost meanwhile: LockLost."""
         if self.blocks:
             self.held.check()
+        for alias, callback in self._end_transactions():
+            transaction.on_commit(callback, using=alias)
         self.stack.close()
 
     def rollback(self, error: BaseException) -> None:
         """ROLLBACK what is still open. A failure is logged: ``error`` is what the caller must see."""
+        self._end_transactions()
         try:
             self.stack.__exit__(type(error), error, error.__traceback__)
         except BaseException as failure:
             if failure is not error:
                 logger.exception("Rolling back after %r failed", error)
+
+    def at_commit(self, alias: str, callback: Callable[[], None]) -> bool:
+        """`transaction.on_commit` for code outside the thread of the transaction. False: it is ending already."""
+        with self._mutex:
+            if not self._ended:
+                self._at_commit.append((alias, callback))
+            return not self._ended
+
+    def _end_transactions(self) -> list[tuple[str, Callable[[], None]]]:
+        with self._mutex:
+            self._ended = True
+            return self._at_commit
 
     def defer(self, held: Any, after_commit: AfterCommit | None, result: Any) -> bool:
         """Keep a nested hold until this frame's COMMIT. False: this frame is over already."""
@@ -99,6 +117,22 @@ class Frame:
 FOLLOWED = object()  # the result when somebody else computed it: nothing was locked, the view did not run
 
 _frames: contextvars.ContextVar[tuple[Frame, ...]] = contextvars.ContextVar("pooling_frames", default=())
+
+
+def at_commit(callback: Callable[[], None], using: Collection[str] | None = None) -> bool:
+    """Call ``callback`` after the COMMIT of this context's holds, and not at all after a ROLLBACK.
+
+    Only transactions of another thread count, as those of ``async with locked(…)``, which the event loop's thread
+    cannot see; for this thread's there is `transaction.on_commit`. ``using``: only these aliases. False: no such
+    transaction is open, ``callback`` will not be called.
+    """
+    found: set[str] = set()
+    for frame in reversed(_frames.get()):
+        for alias, block in frame.blocks:
+            wanted = alias not in found and (using is None or alias in using)
+            if wanted and block not in connections[alias].atomic_blocks and frame.at_commit(alias, callback):
+                found.add(alias)
+    return bool(found)
 
 
 class Kind(enum.Enum):
@@ -122,11 +156,9 @@ class Call:
     func: Callable[..., Any] | None
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    writes: bool = True
     watches: tuple[str, ...] = ()
     follow: str | None = None
     after_commit: AfterCommit | None = None
-    label: str = ""
     declined: Callable[[str], bool] | None = None
 
     @property
@@ -134,12 +166,11 @@ class Call:
         return name_of(self.func) if self.func is not None else f"with {self.spec.what}(…)"
 
     def plan(self) -> Plan:
-        spec = self.spec if self.writes else self.spec.only_reads()
         if self.func is None:
-            return spec.fixed_plan()
+            return self.spec.fixed_plan()
         if self.args and is_request(self.args[0]):
-            return spec.plan(self.func, self.args[0], self.args[1:], self.kwargs)
-        return spec.plan(self.func, None, self.args, self.kwargs)
+            return self.spec.plan(self.func, self.args[0], self.args[1:], self.kwargs)
+        return self.spec.plan(self.func, None, self.args, self.kwargs)
 
     def aliases(self) -> tuple[str, ...]:
         view = bool(self.args) and is_request(self.args[0])
@@ -166,7 +197,6 @@ def steps(call: Call) -> Steps:
                 "watches": call.watches,
                 "follow": call.follow,
                 "view": call.name,
-                "label": call.label,
             },
         )
         if not frame.held.leading:
@@ -211,7 +241,9 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
     ending = [*frame.close(), (frame.held, call.after_commit, result)]
     for held, after_commit, outcome in ending:
         callback = after_commit if committed else None
-        if any(outermost.defer(held, callback, outcome) for outermost in open_frames[:1]):
+        if open_frames and open_frames[0].defer(held, callback, outcome):
+            if isinstance(open_frames[0].held, Held):  # not so if ENABLED was switched on inside it
+                runtime.manager().leave(held, open_frames[0].held)
             continue
         try:
             if callback is not None:
@@ -223,6 +255,18 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
             runtime.release(held)
 
 
+def check_transactions(call: Call, plan: Plan) -> None:
+    """LockOrderError if `steps` would refuse this call because of a transaction that is open in this thread."""
+    if not runtime.manager().covered(plan):
+        outer = _frames.get()
+        _refuse_transactions(call, [frame for frame in outer if frame.open_aliases()], outer)
+
+
+def in_hold() -> bool:
+    """Is this context inside a hold?"""
+    return bool(_frames.get())
+
+
 def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]:
     """Before the lock: refuse to lock inside a transaction, and give back connections that nothing needs.
 
@@ -231,6 +275,15 @@ def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]
     open_frames = [frame for frame in outer if frame.open_aliases()]
     if covered:
         return open_frames
+    _refuse_transactions(call, open_frames, outer)
+    for connection in connections.all(initialized_only=True):
+        # A request that waits for a lock must not keep others from the database meanwhile.
+        if not connection.in_atomic_block and hasattr(connection, "release_if_clean"):
+            connection.release_if_clean()
+    return open_frames
+
+
+def _refuse_transactions(call: Call, open_frames: list[Frame], outer: tuple[Frame, ...]) -> None:
     if call.spec.atomic:
         for frame in open_frames:
             _refuse_old_snapshot(call, frame)
@@ -238,10 +291,6 @@ def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]
     for connection in connections.all(initialized_only=True):
         if call.spec.atomic and (call.spec.using is None or connection.alias in call.aliases()):
             _refuse_foreign(call, connection, ours)
-        # A request that waits for a lock must not keep others from the database meanwhile.
-        if not connection.in_atomic_block and hasattr(connection, "release_if_clean"):
-            connection.release_if_clean()
-    return open_frames
 
 
 def _refuse_foreign(call: Call, connection: Any, ours: set[int]) -> None:
@@ -274,7 +323,7 @@ def _refuse_old_snapshot(call: Call, frame: Frame) -> None:
 
 def _refuse_stream(call: Call, response: Any) -> None:
     streaming = getattr(response, "streaming", False) and not getattr(response, UNLOCKED_STREAM, False)
-    if streaming and call.writes and call.spec.writes:
+    if streaming and call.spec.writes:
         raise PoolingError(
             f"{call.name} declares writes and returned a streaming response: its body would be produced after the "
             f"commit and without the lock. Return a complete response, or declare that the body needs neither: "

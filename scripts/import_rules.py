@@ -15,24 +15,24 @@ PACKAGE = "pooling"
 
 # Lowest first; each layer is a tuple of units and each unit a tuple of modules with all that is below them.
 LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("errors", "groups"),),
+    (("errors", "groups", "_numbers"),),
     (("pool",), ("store.protocol",)),
     (("locks",), ("cache",)),
     (("backends",), ("store",)),
-    (("conf", "spec", "hold", "runtime", "decorators", "middleware", "checks", "apps", "signals", "transactions"),),
-    (("status",), ("management",), ("contrib",), ("testing",)),
+    (
+        (
+            *("conf", "runtime", "signals", "spec", "steps", "hold", "wrapping", "single_flight", "caching"),
+            *("decorators", "middleware", "checks", "apps"),
+        ),
+    ),
 )
 SURFACE = 4  # where a module that is not named above belongs
-# Modules that stand higher than the folder that they are in: they tie the cache to the locks.
-RAISED = {"cache.decorator": SURFACE, "cache.invalidate": SURFACE}
+# Modules that stand higher than the folder that they are in: they ask the settings and the store in use.
+RAISED = {"cache.invalidate": SURFACE}
 
 NO_DJANGO = ("errors", "groups", "pool", "locks", "store")
-MAY_IMPORT_DJANGO = ("store.redis",)
-ONLY_FROM = {
-    "MySQLdb": ("backends.mysql.driver",),
-    "redis": ("store.redis",),
-    "django_redis": ("store.redis",),
-}
+# Who alone may import it; nobody: there is no store in Redis.
+ONLY_FROM: dict[str, tuple[str, ...]] = {"MySQLdb": ("backends.mysql.driver",), "redis": (), "django_redis": ()}
 
 
 def within(module: str, prefixes: tuple[str, ...]) -> str | None:
@@ -75,6 +75,12 @@ def imports(tree: ast.AST, module: str, is_package: bool, known: set[str]) -> It
                 yield node.lineno, str(argument.value)
 
 
+def named() -> set[str]:
+    """Every module that the rules speak of."""
+    layered = {name for units in LAYERS for unit in units for name in unit}
+    return layered | set(RAISED) | set(NO_DJANGO) | {name for names in ONLY_FROM.values() for name in names}
+
+
 def violations(root: Path) -> list[str]:
     """What is wrong below ``root/pooling``, one line each: ``file:line: what``."""
     files = {}
@@ -96,8 +102,9 @@ def judge(own: str, target: str) -> str | None:
     """May the module ``own`` (without the package; "" is the package itself) import ``target``?"""
     top = target.split(".")[0]
     if top in ONLY_FROM and not within(own, ONLY_FROM[top]):
-        return f"only {' and '.join(f'{PACKAGE}.{m}' for m in ONLY_FROM[top])} may import {top}"
-    if top == "django" and within(own, NO_DJANGO) and not within(own, MAY_IMPORT_DJANGO):
+        allowed = " and ".join(f"{PACKAGE}.{m}" for m in ONLY_FROM[top])
+        return f"{f'only {allowed}' if allowed else 'nothing'} may import {top}"
+    if top == "django" and within(own, NO_DJANGO):
         return f"{PACKAGE}.{own} must not import Django"
     if top != PACKAGE or own == "":
         return None  # the package's own __init__ re-exports from everywhere

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from django.db import connections, transaction
 
-from .. import conf, runtime
+from .. import conf, runtime, steps
 from ..groups import validate, write_epochs
 
 
@@ -32,10 +32,12 @@ def invalidate(*groups: str, using: str | Iterable[str] | None = None) -> None:
         else [connections[name].alias for name in names]
     )
     waiting = [alias for alias in opened if connections[alias].in_atomic_block]
+    renew = functools.partial(_renew, epochs)
     for alias in waiting:
-        transaction.on_commit(functools.partial(_renew, epochs), using=alias)
-    if not waiting:
-        _renew(epochs)
+        transaction.on_commit(renew, using=alias)
+    # In async code the transaction of a hold is open in the database's thread, not here.
+    if not steps.at_commit(renew, names) and not waiting:
+        renew()
 
 
 def _renew(epochs: tuple[str, ...]) -> None:

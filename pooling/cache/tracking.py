@@ -3,7 +3,7 @@
 A view that touches one of them without declaring it in ``vary_on`` makes a page for one visitor only, and that page
 must not be stored for all. During the view the request carries tracking stand-ins; afterwards everything is put back,
 so that the middleware finds what it left there. What middleware handed over beforehand under other names (say,
-``request.profile``), or ``request.META["HTTP_COOKIE"]``, cannot be seen.
+``request.profile``) cannot be seen.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ from typing import Any, TypeVar
 
 from django.utils.functional import LazyObject, SimpleLazyObject, empty
 
+from .environ import COOKIE, Environ, Headers
+
 T = TypeVar("T")
 SESSION, USER, CSRF, MESSAGES = "session", "user", "csrf", "messages"
 ALL_COOKIES = "cookie:*"
 _CSRF_FLAG = "CSRF_COOKIE_NEEDS_UPDATE"
+
+_MEANING = {"auser": USER, "_messages": MESSAGES, "COOKIES": ALL_COOKIES}
+_MEANING |= dict.fromkeys(("META", "environ", "headers"), COOKIE)
 
 # The trackers that look away while the user is looked up: that reads the session, but on the user's account.
 _quiet: ContextVar[tuple[int, ...]] = ContextVar("pooling_quiet", default=())
@@ -73,6 +78,11 @@ class Tracker:
             self._replace("_messages", _Watched(state["_messages"], lambda: self.note(MESSAGES)))
         self._replace("COOKIES", _Cookies(request.COOKIES, self.note))
         self._csrf_flag = request.META.pop(_CSRF_FLAG, None)
+        self._replace("headers", Headers(request.headers, self.note))
+        environ = Environ(request.META, self.note)
+        if getattr(request, "environ", None) is request.META:
+            self._replace("environ", environ)
+        self._replace("META", environ)
         return self
 
     def look(self) -> set[str]:
@@ -86,7 +96,7 @@ class Tracker:
         self.session_modified = bool(getattr(session, "modified", False))
         for name, standin in self._standins.items():
             if getattr(request, name, None) is not standin:  # login() puts another user there
-                self.touched.add({"auser": USER, "_messages": MESSAGES, "COOKIES": ALL_COOKIES}.get(name, name))
+                self.touched.add(_MEANING.get(name, name))
         return self.touched
 
     def __exit__(self, *exc_info: object) -> None:

@@ -29,6 +29,7 @@ class Held:
         "__weakref__",
         "_forks",
         "_lease",
+        "_left",
         "_lost",
         "_manager",
         "_needs",
@@ -78,6 +79,7 @@ class Held:
         self._thread = thread
         self._open = True
         self._lost = False
+        self._left: list[Held] = []  # nested holds that are released together with this one
         self._forks = _forks
 
     @property

@@ -42,8 +42,10 @@ class Renewer:
             self._due[ticket] = (weakref.ref(held), due)
             if self._thread is None:
                 self._wake = due
-                self._thread = threading.Thread(target=self._run, name="pooling-leases", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="pooling-leases", daemon=True)
+                # Noted only once it runs: where no thread can be had, the next hold tries again.
+                thread.start()
+                self._thread = thread
             elif due < self._wake:
                 self._changed.notify()
 

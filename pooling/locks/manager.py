@@ -6,21 +6,22 @@ Knows no Django and no store in particular; it speaks `pooling.store.protocol.St
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
-import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from .. import _numbers
 from ..errors import PoolingError
 from ..groups import Mode, Plan, write_epochs
 from ..store.protocol import Grant, LockRequest, Store
 from . import held as _held
+from .beside import Beside, check_left, left_to, tickets_of
 from .held import Held, current_holds
 from .leases import Renewer
 from .order import check_order, modes_of, remaining
@@ -32,13 +33,8 @@ _PATIENCE_MARGIN = 2.0  # seconds: a live waiter gives up by itself before the s
 _HOST = socket.gethostname()
 
 
-def _seconds(name: str, value: Any, *, zero: bool) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}.")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        limit = "0 (do not wait at all) or more" if zero else "more than 0"
-        raise ValueError(f"{name} must be a finite number of seconds, {limit}, not {value!r}.")
-    return float(value)
+def _seconds(name: str, value: object, *, zero: bool) -> float:
+    return _numbers.seconds(name, value, zero=zero, wrong_type=TypeError)
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,7 @@ class _Asking:
     request: LockRequest
     plan: Plan  # as declared
     new: Plan  # what of it was not held yet
+    holds: tuple[Held, ...]  # what the context has already
     needs: tuple[Held, ...]
     wait: float
     view: str
@@ -80,6 +77,7 @@ class LockManager:
         self.store = store
         self.options = options or Options()
         self._renewer = Renewer(store, clock)
+        self._beside = Beside()
         self._numbers = itertools.count()
         self._nonce = ""
         self._nonce_pid = 0
@@ -146,23 +144,28 @@ class LockManager:
         asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, None)
         if isinstance(asking, Held):
             return asking
-        ticket = asking.request.ticket
         store = self.store
         try:
             grant = store.acquire(asking.request)
             if grant is None and not asking.request.nowait:
                 deadline = asking.started + asking.wait
                 while grant is None and (left := deadline - time.monotonic()) > 0:
-                    grant = await store.wait_async(ticket, left)
+                    grant = await self._wait_async(asking, left)
                     if grant is None and time.monotonic() < deadline:
+                        self._widen(asking)
                         grant = store.acquire(asking.request)
                         await asyncio.sleep(0)  # a store that forgets it again and again must not stop the loop
             if grant is None:
                 raise self._timed_out(asking)
             return self._granted(asking, grant)
         except BaseException:
-            self._abandon(ticket)
+            self._abandon(asking.request.ticket)
             raise
+
+    def leave(self, held: Held, until: Held) -> None:
+        """Say that ``held`` will not be released before ``until``, further out, which may wait for other tasks inside
+        it. Those pass ``held`` from now on, also if they wait for it already."""
+        self._beside.leave(held, until)
 
     def release(self, held: Held) -> bool:
         """Give the groups back, renewing the epochs of what was written; were they held until now?
@@ -213,6 +216,7 @@ class LockManager:
         seconds = options.wait if wait is None else _seconds("wait", wait, zero=True)
         lease = options.lease if lease is None else _seconds("lease", lease, zero=False)
         holds = current_holds(self)
+        left = left_to(holds) if holds else ()
         new = plan
         if holds:
             modes = modes_of(holds)
@@ -221,6 +225,8 @@ class LockManager:
                 return self._share(plan, holds, watches, lease, view, thread)
             if modes:
                 check_order(new, modes, options.ranks, view)
+            if left:
+                check_left(plan, holds, left, options.ranks, view)
         wants = new.wants
         if follow is not None:
             if holds:
@@ -234,7 +240,7 @@ class LockManager:
             patience=seconds + _PATIENCE_MARGIN,
             renews=write_epochs(new.writes) if new.writes else (),
             watches=watches,
-            family=tuple([hold._ticket for hold in holds if hold._ticket is not None]) if holds else (),
+            family=tickets_of((*holds, *left)) if holds else (),
             follow=follow,
             nowait=nowait or seconds == 0,
             owner={
@@ -246,7 +252,23 @@ class LockManager:
             },
         )
         needs = holds if new is not plan and new.wants != plan.wants else ()
-        return _Asking(request, plan, new, needs, seconds, view, thread, time.monotonic())
+        return _Asking(request, plan, new, holds, needs, seconds, view, thread, time.monotonic())
+
+    async def _wait_async(self, asking: _Asking, timeout: float) -> Grant | None:
+        request = asking.request
+        if not asking.holds:
+            return await self.store.wait_async(request.ticket, timeout)
+        return await self._beside.wait(self.store, request.ticket, request.family, asking.holds, timeout)
+
+    def _widen(self, asking: _Asking) -> None:
+        """If something was left to the outer holds meanwhile, ask again by a new ticket that passes it."""
+        left = left_to(asking.holds)
+        family = tickets_of((*asking.holds, *left))
+        if set(family) <= set(asking.request.family):
+            return
+        self.store.release(asking.request.ticket)
+        check_left(asking.plan, asking.holds, left, self.options.ranks, asking.view)
+        asking.request = dataclasses.replace(asking.request, ticket=self._new_ticket(), family=family)
 
     def _new_ticket(self) -> str:
         pid = os.getpid()

@@ -10,7 +10,7 @@ from .driver import C, Failure
 from .growth import Growth
 from .leaks import Taking
 from .options import seconds
-from .slots import Holder, Slot, Waiter
+from .slots import Attempt, Holder, Slot, Waiter
 from .state import log
 
 PING_AFTER = 30.0  # seconds of idleness after which a connection is asked, not only looked at
@@ -246,3 +246,23 @@ class Engine(Growth[C]):
             self._grown.notify_all()
         self._wake.set()
         return gone
+
+    def close_gently(self) -> None:
+        """Close the pool without refusing anybody: as `close`, but while checkouts wait it stays open for them.
+
+        Idle connections are closed now and lent ones when they come back; those who wait get new ones in their place.
+        """
+        attempts: list[Attempt] = []
+        with self._lock:
+            if self._waiters:
+                self._generation += 1
+                self._drained = self._generation
+                for attempt in self._attempts:
+                    attempt.generation = self._generation  # somebody waits for it, and it is as new as can be
+                gone = self._sweep()
+                self._serve()
+                attempts = self._grow(self._clock())
+            else:
+                gone = self._shut()
+        self._start(attempts)
+        self._close_all(gone)

@@ -24,12 +24,13 @@ class Epochs:
     """Random versions by name, at most ``limit`` of them.
 
     Dropping one is always safe: it comes back with another value, and what depended on it is a miss. A counter
-    would start again and revive old entries.
+    would start again and revive old entries. The one that was used least recently goes first: were it the oldest, many
+    new names would take the epochs of the busiest pages, which are read all the time and hardly ever renewed.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._values: dict[str, bytes] = {}
+        self._values: OrderedDict[str, bytes] = OrderedDict()
         self._random = _random_values()
 
     def __len__(self) -> int:
@@ -38,9 +39,16 @@ class Epochs:
     def read(self, names: Sequence[str]) -> Vector:
         """Current values; missing ones are made."""
         values = self._values
-        vector = tuple(values.get(name) or self._make(name) for name in names)
+        vector = []
+        for name in names:
+            value = values.get(name)
+            if value is None:
+                value = self._make(name)
+            else:
+                values.move_to_end(name)
+            vector.append(value)
         self._trim()
-        return vector
+        return tuple(vector)
 
     def renew(self, names: Sequence[str]) -> None:
         """Give each a new value."""
@@ -59,7 +67,7 @@ class Epochs:
     def _trim(self) -> None:
         values = self._values
         while len(values) > self._limit:
-            del values[next(iter(values))]
+            values.popitem(last=False)
 
 
 class Entries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,3 +53,11 @@ def ask(wrapper: Any, sql: str) -> Any:
     with wrapper.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetchall() if cursor.description else ()
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Poll until ``condition`` holds; AssertionError after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.005)

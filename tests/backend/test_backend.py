@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 from MySQLdb.cursors import SSCursor
 
+from pooling.backends.mysql import base
 from pooling.errors import PoolTimeout
 
 from .conftest import ask
@@ -22,19 +23,21 @@ LOOK = """SELECT @x, @@sql_mode, @@foreign_key_checks, @@tx_isolation, @@charact
     DATABASE(), IS_USED_LOCK('backend-test'), @@in_transaction"""
 
 
-def questions(observer: Any) -> int:
-    return int(ask(observer, "SHOW GLOBAL STATUS LIKE 'Questions'")[0][1])
+def questions(wrapper: Any) -> tuple[int, int]:
+    """The session's number and the statements it has had. The server's total would count other tests' as well."""
+    with wrapper.cursor() as cursor:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Questions'")
+        return wrapper.connection.thread_id(), int(cursor.fetchall()[0][1])
 
 
-def test_one_statement_for_a_one_query_request(make: Any, observer: Any) -> None:
+def test_one_statement_for_a_one_query_request(make: Any) -> None:
     wrapper = make()
-    ask(wrapper, "SELECT 1")
+    session, before = questions(wrapper)
     wrapper.close()
-    before = questions(observer)
     for _ in range(5):
         ask(wrapper, "SELECT 1")
         wrapper.close()
-    assert questions(observer) - before - 1 == 5
+    assert questions(wrapper) == (session, before + 5 + 1)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,23 @@ def test_the_next_user_sees_nothing(make: Any, statement: str, raw: bool) -> Non
     with pytest.raises(Exception, match="Unknown prepared statement"):
         ask(wrapper, "EXECUTE p")
     ask(wrapper, "SELECT * FROM django_migrations")  # refused while another table is locked
+
+
+def test_the_number_of_the_last_insert_stays_and_primary_keys_are_right(make: Any) -> None:
+    """What the backend's docstring says about LAST_INSERT_ID(): whoever changes it changes the docstring."""
+    wrapper = make({"max_size": 1, "timeout": 5})
+    [[session]] = ask(wrapper, "SELECT CONNECTION_ID()")
+    ask(wrapper, "SELECT LAST_INSERT_ID(4711)")
+    wrapper.close()
+    assert ask(wrapper, "SELECT CONNECTION_ID(), LAST_INSERT_ID()") == ((session, 4711),)
+    assert "LAST_INSERT_ID()" in (base.__doc__ or "")
+    with wrapper.cursor() as cursor:
+        cursor.execute("INSERT INTO django_content_type (app_label, model) VALUES ('number', 'number')")
+        number = cursor.lastrowid
+    try:
+        assert ask(wrapper, "SELECT id FROM django_content_type WHERE app_label = 'number'") == ((number,),)
+    finally:
+        ask(wrapper, "DELETE FROM django_content_type WHERE app_label = 'number'")
 
 
 def test_a_transaction_left_open_is_rolled_back(make: Any, observer: Any) -> None:

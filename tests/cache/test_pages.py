@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
+from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from pooling import GroupError, PoolingError, invalidate, locked, locked_cache
+from pooling import GroupError, LockOrderError, PoolingError, invalidate, locked, locked_cache, runtime
+from pooling.groups import read_epochs
 from tests.app.models import Note
 
 from . import views
@@ -254,8 +258,9 @@ def test_invalidate_waits_for_the_commit_and_a_rollback_forgets_it(text: Note) -
     client, url = Client(), f"/note/{text.pk}"
     client.get(url)
     with transaction.atomic():
-        invalidate(f"notes/{text.pk}")
-        assert "hit" in state(client.get(url))
+        before = runtime.store().epochs(["D:notes"])
+        invalidate("notes")
+        assert runtime.store().epochs(["D:notes"]) == before
     assert "fwd=stale" in state(client.get(url))
     with transaction.atomic():
         invalidate("notes")
@@ -282,6 +287,29 @@ def test_invalidate_of_a_view_and_bad_groups(text: Note) -> None:
         invalidate()
 
 
+def test_invalidate_of_a_view_takes_its_arguments_without_the_request() -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def shelf(*args: Any, **kwargs: Any) -> list[str]:
+        asked.append((*args, *kwargs.values()))
+        return ["shelf"]
+
+    @locked_cache(60, reads=["book/{pk}", shelf])
+    def view(request: Any, pk: int = 1, lang: str = "en") -> HttpResponse:
+        return HttpResponse("")
+
+    def renewed(*args: Any, **kwargs: Any) -> list[str]:
+        names = ["D:book/1", "D:book/7", "D:shelf"]
+        before = runtime.store().epochs(names)
+        view.invalidate(*args, **kwargs)
+        after = runtime.store().epochs(names)
+        return [name for name, old, new in zip(names, before, after, strict=True) if old != new]
+
+    assert renewed(7) == renewed(pk=7) == renewed(7, "de") == ["D:book/7", "D:shelf"]
+    assert renewed() == ["D:book/1", "D:shelf"]
+    assert asked == [(None, 7), (None, 7), (None, 7, "de"), (None,)]
+
+
 def test_not_stored_inside_a_hold_that_may_still_roll_back() -> None:
     request = RequestFactory().get("/plain")
     with locked(writes=["x"]):
@@ -289,6 +317,52 @@ def test_not_stored_inside_a_hold_that_may_still_roll_back() -> None:
         assert "inside a lock" in state(response)
         transaction.set_rollback(True)
     assert "fwd=uri-miss; stored" in state(views.plain(request))
+
+
+@pytest.fixture
+def repeatable_read() -> Any:
+    settings = connections.settings["default"]
+    before = connection.settings_dict["OPTIONS"]
+    connection.close()
+    options = {**before, "isolation_level": "repeatable read"}
+    settings["OPTIONS"] = connection.settings_dict["OPTIONS"] = options
+    yield
+    connection.close()
+    settings["OPTIONS"] = connection.settings_dict["OPTIONS"] = before
+
+
+def test_in_a_transaction_hits_are_refused_as_misses_are(repeatable_read: None) -> None:
+    request = RequestFactory().get("/plain")
+    for _ in "miss", "hit":
+        with pytest.raises(LockOrderError), transaction.atomic():
+            views.plain(request)
+        with pytest.raises(LockOrderError), locked(writes=["another"]):
+            views.plain(request)
+        first = views.plain(request)
+    assert "hit" in state(first)
+    with locked(reads=["x"]):
+        assert "hit" in state(views.plain(request))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_in_a_transaction_async_views_are_refused_too(stored: bool, repeatable_read: None) -> None:
+    @locked_cache(60, reads=["x"])
+    async def view(request: Any) -> HttpResponse:
+        return HttpResponse("page")
+
+    request = RequestFactory().get("/page")
+    if stored:
+        async_to_sync(view)(request)
+        assert "hit" in state(async_to_sync(view)(request))
+
+    async def inside() -> None:
+        async with locked(writes=["other"]):
+            await view(request)
+
+    with pytest.raises(LockOrderError), transaction.atomic():
+        async_to_sync(view)(request)
+    with pytest.raises(LockOrderError):
+        asyncio.run(inside())
 
 
 def test_disabled_the_view_just_runs(settings: Any) -> None:
@@ -328,3 +402,51 @@ def test_an_exception_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         with pytest.raises(PoolingError, match="mine"):
             broken(RequestFactory().get("/"))
+
+
+def test_invalidate_in_async_code_waits_for_the_commit_and_a_rollback_forgets_it() -> None:
+    store = runtime.store()
+    epochs = read_epochs(["note"])
+
+    async def changed(*, inner: bool, fail: bool) -> tuple[bool, bool]:
+        """Were the epochs renewed before the end of the outer hold, and after it?"""
+        before = store.epochs(epochs)
+        during = before
+        try:
+            async with locked(writes=["other"]):
+                if inner:
+                    async with locked(reads=["other"], using="default"):
+                        invalidate("note")
+                else:
+                    invalidate("note", using="default")
+                during = store.epochs(epochs)
+                if fail:
+                    raise ArithmeticError
+        except ArithmeticError:
+            pass
+        return during != before, store.epochs(epochs) != before
+
+    for inner in (False, True):
+        assert asyncio.run(changed(inner=inner, fail=False)) == (False, True)
+        assert asyncio.run(changed(inner=inner, fail=True)) == (False, False)
+
+
+def test_invalidate_in_a_task_that_outlives_the_hold_happens_at_once() -> None:
+    store = runtime.store()
+    epochs = read_epochs(["note"])
+
+    async def main() -> bool:
+        over = asyncio.Event()
+
+        async def later() -> None:
+            await over.wait()
+            invalidate("note")
+
+        async with locked(writes=["other"]):
+            task = asyncio.create_task(later())
+        before = store.epochs(epochs)
+        over.set()
+        await task
+        return store.epochs(epochs) != before
+
+    assert asyncio.run(main())

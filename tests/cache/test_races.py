@@ -124,6 +124,36 @@ def test_after_a_mark_a_storable_answer_is_stored_again() -> None:
     assert "hit" in page(get())["Cache-Status"]
 
 
+@pytest.mark.parametrize("vary", [None, "X-Kind"])
+def test_a_mark_wipes_no_page_that_another_stored_meanwhile(vary: str | None) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    @locked_cache(300, reads=["x"])
+    def page(request: Any) -> HttpResponse:
+        kind = request.headers.get("X-What")
+        if kind == "slow":
+            inside.set()
+            assert go_on.wait(LIMIT)
+        response = HttpResponse("page", status=404 if kind else 200)
+        if vary and not kind:
+            response["Vary"] = vary
+        return response
+
+    def ask(kind: str | None = None, **headers: str) -> str:
+        if kind:
+            headers["HTTP_X_WHAT"] = kind
+        return str(page(RequestFactory().get("/page", **headers))["Cache-Status"])
+
+    assert "status 404" in ask("quick")  # from now on nobody queues
+    with in_threads(1) as start:
+        slow = start(lambda: ask("slow", HTTP_X_KIND="other"))
+        assert inside.wait(LIMIT)
+        assert ask().endswith("stored")
+        go_on.set()
+        assert "status 404" in slow.result(LIMIT)
+    assert "hit" in ask()
+
+
 def test_a_leader_that_fails_does_not_block_the_others() -> None:
     ran: list[int] = []
 
@@ -141,6 +171,32 @@ def test_a_leader_that_fails_does_not_block_the_others() -> None:
     assert [type(error) for error in errors if error] == [ZeroDivisionError]
     assert len(ran) == 2
     assert {future.result().content for future, error in zip(futures, errors, strict=True) if not error} == {b"page"}
+    assert runtime.store().parties() == []
+
+
+@pytest.mark.parametrize("end", ["raises", "changed meanwhile"])
+def test_a_page_that_is_never_stored_is_not_computed_one_after_another(end: str) -> None:
+    ran: list[int] = []
+    together = threading.Barrier(6)
+
+    @locked_cache(300, reads=["x"])
+    def page(request: Any) -> HttpResponse:
+        ran.append(1)
+        if len(ran) <= 2:
+            leaders = len(ran)
+            until(lambda: queued(Mode.S) == 8 - leaders)
+        else:
+            together.wait(LIMIT)
+        if end == "raises":
+            raise ZeroDivisionError
+        invalidate("x")
+        return HttpResponse("page")
+
+    with in_threads(8) as start:
+        futures = [start(lambda: page(get())) for _ in range(8)]
+        errors = [future.exception(LIMIT) for future in futures]
+    assert {type(error) for error in errors} == {ZeroDivisionError if end == "raises" else type(None)}
+    assert len(ran) == 8
     assert runtime.store().parties() == []
 
 

@@ -14,6 +14,7 @@ from django.db import connection, connections
 
 from pooling import runtime
 from pooling.decorators import locked
+from pooling.errors import LockOrderError
 from tests.app.models import Account
 
 from .events import recorded
@@ -203,5 +204,87 @@ def test_cancelled_during_the_rollback_it_unlocks_only_after_it() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert runtime.store().parties() == []
+
+    asyncio.run(main())
+
+
+def test_tasks_beside_one_another_take_the_same_group_one_after_another() -> None:
+    """What the first leaves until the outer COMMIT must not stop the next: the outer hold waits for both."""
+
+    async def nested() -> None:
+        async with locked(writes=["b"], wait=5):
+            pass
+
+    async def main() -> None:
+        async with locked(writes=["a"]):
+            await asyncio.create_task(nested())
+            await asyncio.create_task(nested())
+
+    asyncio.run(main())
+
+
+def test_tasks_side_by_side_still_exclude_each_other_in_a_nested_hold() -> None:
+    Account.objects.create(name="ann", balance=0)
+    inside: list[int] = []
+    most: list[int] = []
+
+    async def nested(number: int) -> None:
+        async with locked(writes=["b"], wait=20):
+            inside.append(number)
+            most.append(len(inside))
+            account = await Account.objects.aget(name="ann")
+            account.balance += 1
+            await account.asave()
+            inside.remove(number)
+
+    async def main() -> None:
+        async with locked(writes=["a"]):
+            await asyncio.gather(*(nested(number) for number in range(4)))
+
+    asyncio.run(main())
+    assert Account.objects.get().balance == 4
+    assert max(most) == 1
+
+
+def test_what_a_task_left_counts_in_the_order_of_the_next() -> None:
+    async def nested(group: str) -> None:
+        async with locked(writes=[group], wait=5):
+            pass
+
+    async def main() -> None:
+        async with locked(writes=["a"]):
+            await asyncio.create_task(nested("c"))
+            with pytest.raises(LockOrderError, match="'c'"):
+                await asyncio.create_task(nested("b"))
+            await asyncio.create_task(nested("d"))
+
+    asyncio.run(main())
+
+
+def test_a_task_cancelled_while_it_waits_beside_another_leaves_nothing() -> None:
+    holding, waiting = asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        async with locked(writes=["b"]):
+            holding.set()
+            await waiting.wait()
+
+    async def second() -> None:
+        async with locked(writes=["b"], wait=30):
+            raise AssertionError("must not be entered")
+
+    async def main() -> None:
+        async with locked(writes=["a"]):
+            ahead = asyncio.create_task(first())
+            await holding.wait()
+            task = asyncio.create_task(second())
+            while all(party.holding for party in runtime.store().parties(["b"])):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert [party.holding for party in runtime.store().parties(["b"])] == [True]
+            waiting.set()
+            await ahead
 
     asyncio.run(main())

@@ -144,6 +144,27 @@ def test_nested_in_on_commit() -> None:
     assert seen == [False, True]
 
 
+@pytest.mark.parametrize("robust", [False, True])
+def test_on_commit_an_earlier_group_is_refused_and_the_commit_stands(
+    robust: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def later() -> None:
+        with locked(writes=["a"]):
+            raise AssertionError("must not be entered")
+
+    refused: list[LockOrderError] = []
+    try:
+        with locked(writes=["b"]):
+            Account.objects.create(name="ann")
+            transaction.on_commit(later, robust=robust)
+    except LockOrderError as error:
+        refused.append(error)
+    assert Account.objects.get().name == "ann"
+    assert others_can_have("b")
+    assert len(refused) == (0 if robust else 1)
+    assert ("LockOrderError" in caplog.text) == robust  # Django logs what a robust callback raises
+
+
 def test_inside_a_transaction_it_is_refused() -> None:
     with transaction.atomic(), pytest.raises(LockOrderError, match=r"transaction\.atomic"), locked(writes=["a"]):
         raise AssertionError("must not be entered")

@@ -44,6 +44,23 @@ def test_settings(settings: dict[str, Any], wanted: str) -> None:
         assert messages[0].hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({}, 1),
+        ({"POOLING": {"ENABLED": False}}, 0),
+        ({"POOLING": {"CACHE_ALIAS": "nowhere"}}, 0),
+        ({"POOLING": {"LOCK_WAIT": -1}}, 0),
+        ({"SILENCED_SYSTEM_CHECKS": ["pooling.W003"]}, 0),
+    ],
+)
+def test_one_process_is_asked_for_before_a_deployment_only(settings: dict[str, Any], count: int) -> None:
+    with override_settings(**{**OK, **settings}):
+        found = run_checks(tags=["pooling"], include_deployment_checks=True)
+        assert [m.id for m in found if not m.is_silenced()].count("pooling.W003") == count
+        assert "pooling.W003" not in ids()
+
+
 @override_settings(**OK)
 def test_a_template_that_names_an_argument_the_view_does_not_have() -> None:
     @locked(writes=["accounts/{nmae}"])

@@ -159,3 +159,20 @@ def test_a_shorter_lease_wakes_the_thread():
 
 def test_a_renewer_without_holds_has_no_thread(store):
     assert not Renewer(store).running
+
+
+def test_a_thread_that_could_not_be_started_is_started_the_next_time(monkeypatch):
+    manager = LockManager(MemoryStore())
+    start = threading.Thread.start
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)  # as the system does at its limit of threads
+    with pytest.raises(RuntimeError):
+        manager.acquire(A)
+    assert manager.store.parties() == []
+    monkeypatch.setattr(threading.Thread, "start", start)
+    held = manager.acquire(A)
+    assert manager._renewer._thread.is_alive()
+    manager.release(held)

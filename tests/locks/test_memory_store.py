@@ -51,6 +51,14 @@ def test_the_size_is_that_of_what_is_there():
     assert store._entries.size == 0
 
 
+def test_the_epochs_that_were_not_read_for_longest_are_dropped_first():
+    store = MemoryStore(max_epochs=100)
+    (hot,) = store.epochs(["U:hot"])
+    for n in range(300):
+        store.epochs([f"U:{n}"])
+        assert store.epochs(["U:hot"]) == (hot,)
+
+
 def test_epochs_are_bounded_and_a_dropped_one_comes_back_different():
     store = MemoryStore(max_epochs=100)
     (old,) = store.epochs(["U:a"])

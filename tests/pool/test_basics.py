@@ -231,6 +231,44 @@ def test_close_wakes_waiters(make: Make) -> None:
     pool.putconn(conn)
 
 
+def test_a_gentle_close_is_a_close_when_nobody_waits(make: Make) -> None:
+    pool = make(max_size=2)
+    idle, busy = pool.getconn(), pool.getconn()
+    pool.putconn(idle)
+    pool.close_gently()
+    pool.close_gently()
+    assert idle.closed == 1
+    assert "closed: size 1" in repr(pool)
+    pool.putconn(busy)
+    assert busy.closed == 1
+    pool.putconn(pool.getconn())
+    assert "open: size 1" in repr(pool)
+
+
+def test_a_gentle_close_refuses_nobody(make: Make, driver: ScriptedDriver) -> None:
+    pool = make(max_size=1)
+    held = pool.getconn()
+    waiter = Caller(pool.getconn)
+    until(lambda: "waiting 1" in repr(pool))
+    pool.close_gently()
+    pool.putconn(held)
+    assert waiter.result() is not held
+    assert held.closed == 1
+    assert "size 1" in repr(pool)
+
+
+def test_a_gentle_close_leaves_a_connect_that_somebody_waits_for(make: Make, driver: ScriptedDriver) -> None:
+    """Closed more often than a connect takes, the pool would otherwise never have one."""
+    driver.gate = threading.Event()
+    pool = make(max_size=1)
+    waiter = Caller(pool.getconn)
+    until(lambda: driver.connecting == 1)
+    pool.close_gently()
+    driver.gate.set()
+    assert waiter.result().number == 0  # type: ignore[attr-defined]
+    assert driver.connects == 1
+
+
 def test_a_connect_that_ends_after_close_is_closed(make: Make, driver: ScriptedDriver) -> None:
     driver.gate = threading.Event()
     pool = make(max_size=1)

@@ -51,6 +51,8 @@ def interrupted(number: int, action: Callable[[], object]) -> bool:
         return trace
 
     before = sys.gettrace()
+    # Python 3.12 traces opcodes only if some frame asked for it before the trace function was set.
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
     try:
         action()

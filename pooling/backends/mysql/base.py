@@ -1,10 +1,17 @@
 """Django's MySQL backend with a connection pool behind ``OPTIONS["pool"]``.
 
 Without that option every method here hands over to Django's own.
+
+What a user changed in the session is undone before the next one gets it. What merely stands there about the last
+statement is not, since that would cost a round trip each time: ``LAST_INSERT_ID()``, ``ROW_COUNT()``,
+``FOUND_ROWS()``, ``@@warning_count`` and ``SHOW WARNINGS`` tell the next user about a statement of the last one. Ask
+for them only after a statement of your own in the same checkout; Django takes its primary keys from the answer to the
+INSERT itself and is not concerned. What stored functions and triggers do to the session is not seen either.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -22,6 +29,8 @@ from .creation import DatabaseCreation
 from .driver import Connection, MySQLDriver
 
 Key = tuple[Any, ...]
+
+log = logging.getLogger("pooling.backends")
 
 
 def _frozen(value: Any) -> Any:
@@ -112,9 +121,17 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         return self._connection_pools.setdefault(key, pool)
 
     def close_pool(self) -> None:
-        """Close this database's pool, if there is one; the next use opens a new one."""
+        """Close this database's pool, if there is one; the next use opens it again. May be called after every task.
+
+        Idle connections are closed now and lent ones when they come back. Checkouts that wait in other threads are
+        not refused: they get new connections.
+        """
         if self._pool_option is not None:
-            self._drop_pool(self._pool_key(self.get_connection_params()))
+            # The pool stays where it is found: it goes on counting what is lent, and a second one beside it would
+            # open as many again.
+            pool = self._connection_pools.get(self._pool_key(self.get_connection_params()))
+            if pool is not None:
+                pool.close_gently()
 
     @classmethod
     def _drop_pool(cls, key: Key) -> None:
@@ -125,7 +142,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
 
     @classmethod
     def _close_pools_of(cls, name: str | None) -> None:
-        """Close every pool that is connected to the database ``name``."""
+        """Close and forget every pool that is connected to the database ``name``."""
         for key in [key for key in list(cls._connection_pools) if key[0] == name]:
             cls._drop_pool(key)
 
@@ -196,10 +213,14 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         pool, connection.pool = connection.pool, None
         if connection.abandoned or pool is None:
             return
-        if discard:
-            pool.discard(connection)
-        else:
-            pool.putconn(connection)
+        try:
+            if discard:
+                pool.discard(connection)
+            else:
+                pool.putconn(connection)
+        except ValueError as error:
+            # The thread that took it ended without closing, and this one comes too late. The pool has seen to it.
+            log.warning("%s: %s", self.alias, error)
 
     def is_usable(self) -> bool:
         if self.connection is None:
@@ -223,12 +244,13 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def release_if_clean(self) -> bool:
         """Give the pooled connection back early, before a wait for something else, and say whether it was done.
 
-        Nothing happens without a pool, in a transaction, with autocommit off, or with a session that is not clean.
+        Nothing happens without a pool, in a transaction, with autocommit off, with a session that is not clean, or
+        while a cursor is open that its user may want to go on with.
         """
         connection = self.connection
         if not isinstance(connection, Connection) or self.in_atomic_block or not self.autocommit:
             return False
-        if not connection.clean or self.run_on_commit:
+        if not connection.clean or connection.has_open_cursors or self.run_on_commit:
             return False
         self.close()
         return True

@@ -15,18 +15,27 @@ from typing import Any
 
 import MySQLdb
 from MySQLdb.connections import Connection as BaseConnection
+from MySQLdb.cursors import BaseCursor
 
 from pooling.pool import Failure
 
 from .session import Effect, classify
 
 _CAPACITY = frozenset({1040, 1203, 1226})
-_DOWN = frozenset({1053, 1927, 2002, 2003, 2006, 2013, 2055})
+# 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
+_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
 # Codes after which this very connection is useless.
 _LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055})
 
 # Every live connection by id: a forked child has to disarm all of them, also those that a thread was using.
 _live: dict[int, weakref.ref[Connection]] = {}
+
+# Seconds that a server has to answer a question that costs it nothing.
+_PATIENCE = 5.0
+
+# So many cursors are remembered before the first look at which of them are still there.
+_CURSORS = 64
+_ref = weakref.ref
 
 
 def _code(error: BaseException) -> int:
@@ -38,14 +47,17 @@ class Connection(BaseConnection):  # type: ignore[misc]
     """A MySQLdb connection that records what its user did to the session.
 
     ``dirty``: needs a reset. ``broken``: must be closed. ``transaction``: one may be open that the client library
-    does not show. ``pending``: a statement was sent whose result nobody has taken. ``pool``: where it came from,
-    while it is checked out. ``abandoned``: it belongs to the parent process.
+    does not show. ``pending``: a statement was sent whose result nobody has taken. ``streaming``: one was taken row
+    by row, and is not known to be read to its end. ``pool``: where it came from, while it is checked out.
+    ``abandoned``: it belongs to the parent process.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         self.fd = -1
-        self.dirty = self.broken = self.transaction = self.pending = self.abandoned = False
+        self.dirty = self.broken = self.transaction = self.pending = self.streaming = self.abandoned = False
         self.implicit = False
+        self._cursors: list[weakref.ref[Any]] = []
+        self._cursors_limit = _CURSORS
         self.pool: Any = None
         super().__init__(**kwargs)
         # Recorded now: once somebody closed the connection, its number may belong to another socket.
@@ -57,15 +69,60 @@ class Connection(BaseConnection):  # type: ignore[misc]
 
     def settle(self, *, implicit: bool) -> None:
         """The session is in its initial state from here on. ``implicit``: every statement may open a transaction."""
-        self.dirty = self.transaction = self.pending = False
+        self.dirty = self.transaction = self.pending = self.streaming = False
         self.implicit = implicit
 
     @property
     def clean(self) -> bool:
         """Whether the next user would find nothing of this one, without asking the server."""
         return not (
-            self.dirty or self.broken or self.transaction or self.pending or self.get_autocommit() == self.implicit
+            self.dirty
+            or self.broken
+            or self.transaction
+            or self.pending
+            or self.streaming
+            or self.get_autocommit() == self.implicit
         )
+
+    # ----- cursors -----
+    # A cursor may outlive its user's time with the connection, and would then speak on the next user's session.
+
+    def cursor(self, cursorclass: Any = None) -> Any:
+        cursor = (cursorclass or self.cursorclass)(self)
+        if not isinstance(cursor, BaseCursor):
+            self.broken = True  # it could not be cut off, so nobody may come after it
+            return cursor
+        known = self._cursors
+        if len(known) >= self._cursors_limit:
+            known[:] = [one for one in known if (other := one()) is not None and other.connection is not None]
+            # Twice what is left: looking through many open cursors again at every new one would be quadratic.
+            self._cursors_limit = max(_CURSORS, 2 * len(known))
+        known.append(_ref(cursor))
+        return cursor
+
+    @property
+    def has_open_cursors(self) -> bool:
+        """Whether somebody may still go on with a cursor of this connection."""
+        return any(
+            cursor is not None and cursor.connection is not None
+            for cursor in [reference() for reference in self._cursors]
+        )
+
+    def detach_cursors(self) -> None:
+        """Cut off the cursors that are still there: used again, each raises ProgrammingError ("cursor closed")."""
+        known = self._cursors
+        unread = self.pending or self.streaming
+        for reference in known:
+            cursor = reference()
+            if cursor is not None:
+                cursor.connection = None
+                # A result locks its connection when it is discarded, which would make a statement that the next user
+                # sends at that moment fail. One with unread rows is left: freeing it reads all of them, and with
+                # rows unread the connection is closed anyway.
+                if not unread:
+                    cursor._result = None
+        known.clear()
+        self._cursors_limit = _CURSORS
 
     def _note(self, statement: Any) -> None:
         if isinstance(statement, str):
@@ -107,8 +164,31 @@ class Connection(BaseConnection):  # type: ignore[misc]
 
     def store_result(self) -> Any:
         result = super().store_result()
+        self.pending = self.streaming = False
+        return result
+
+    def use_result(self) -> Any:
+        # Before the call, so that no interrupt comes between the two.
+        self.streaming = True
+        result = super().use_result()
         self.pending = False
         return result
+
+    def next_result(self) -> Any:
+        # Refused by the client library while rows are unread; -1 says that nothing at all is left. Closing a cursor
+        # comes along here, and it costs no round trip.
+        status = super().next_result()
+        self.streaming = status == 0
+        return status
+
+    def read_to_the_end(self) -> bool:
+        """Whether no row and no result is left to read; asks the client library, not the server."""
+        if self.more_results():
+            return False
+        try:
+            return bool(self.next_result() == -1)
+        except MySQLdb.Error:
+            return False
 
     def commit(self) -> None:
         try:
@@ -153,6 +233,27 @@ class Connection(BaseConnection):  # type: ignore[misc]
             self._failed(error)
             raise
 
+    def answers(self, seconds: float) -> bool:
+        """Whether the server says anything within so many seconds; if not, the connection is ``broken``.
+
+        The client library's own ping waits for ever, or for ``read_timeout``, which would cut off users' statements.
+        """
+        self.pending = True
+        try:
+            # Past our own methods, which take what is sent for a user's.
+            super().send_query(b"DO 0")
+            # False when somebody closed the socket meanwhile.
+            if self.fd < 0 or not self._poll.poll(math.ceil(seconds * 1000)):
+                self.broken = True  # and stays pending: an answer that comes late must be nobody's
+                return False
+            super().read_query_result()
+            self.store_result()
+        except MySQLdb.Error as error:
+            self.broken = True
+            self._failed(error)
+            return False
+        return True
+
     def close(self) -> None:
         self.fd = -1
         super().close()
@@ -188,6 +289,9 @@ class MySQLDriver:
     """Opens, judges and resets connections for one pool.
 
     ``params`` are MySQLdb.connect()'s; ``isolation`` is a transaction isolation level or None for the server's.
+
+    A server that hangs is given ``connect_timeout`` seconds to answer the pool's own questions, 5 at most. A user's
+    statement waits for ever: set ``read_timeout`` in OPTIONS to the longest one there is to end that as well.
     """
 
     errors: tuple[type[BaseException], ...] = (MySQLdb.Error,)
@@ -196,6 +300,7 @@ class MySQLDriver:
         self.params = dict(params)
         self.autocommit = autocommit
         self.isolation = isolation
+        self._patience = min(_PATIENCE, self.params.get("connect_timeout") or _PATIENCE)
 
     def connect(self, timeout: float) -> Connection:
         params = {**self.params, "autocommit": self.autocommit}
@@ -237,16 +342,19 @@ class MySQLDriver:
         return conn.fd >= 0 and not conn.broken and bool(conn.open) and not conn._poll.poll(0)
 
     def ping(self, conn: Connection) -> bool:
-        try:
-            conn.ping()
-        except MySQLdb.Error:
-            return False
-        return True
+        return conn.answers(self._patience)
 
     def reset(self, conn: Connection) -> bool:
+        if conn.streaming and not conn.pending and conn.open:
+            conn.broken = conn.broken or not conn.read_to_the_end()
+        if conn._cursors:
+            conn.detach_cursors()
         if conn.clean:
             return bool(conn.open)
-        if conn.broken or conn.pending or conn.fd < 0 or not conn.open:
+        if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
+            return False
+        # Asked first, since nothing below can be given a time limit: a server that hangs would keep the thread.
+        if not conn.answers(self._patience):
             return False
         try:
             if conn.dirty:

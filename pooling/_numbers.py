@@ -1,0 +1,25 @@
+"""Checks of numbers that users give: options, settings and arguments. Pure."""
+
+from __future__ import annotations
+
+import math
+
+
+def seconds(
+    name: str,
+    value: object,
+    *,
+    zero: bool = False,
+    error: type[Exception] = ValueError,
+    wrong_type: type[Exception] | None = None,
+) -> float:
+    """``value`` as a finite number of seconds above zero (with ``zero``: or zero).
+
+    Else ``error`` naming ``name``; ``wrong_type``, where given, for what is no number at all.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise (wrong_type or error)(f"{name} must be a number of seconds, not {value!r}.")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        least = "at least" if zero else "more than"
+        raise error(f"{name} must be a finite number of seconds, {least} 0, not {value!r}.")
+    return float(value)
