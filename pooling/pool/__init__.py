@@ -2,6 +2,7 @@
 
 from .core import ConnectionPool
 from .driver import Driver, Failure
+from .leaks import Holding
 from .options import PoolOptions
 
-__all__ = ["ConnectionPool", "Driver", "Failure", "PoolOptions"]
+__all__ = ["ConnectionPool", "Driver", "Failure", "Holding", "PoolOptions"]

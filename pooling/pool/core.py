@@ -7,21 +7,34 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic
 
-from ..errors import PoolTimeout
 from . import report
+from .callbacks import Callbacks
+from .control import Control
 from .driver import C, Driver
-from .engine import PING_AFTER, Engine
-from .options import PoolOptions, seconds
+from .engine import PING_AFTER
+from .options import PoolOptions
 from .slots import Slot
 from .state import log
-from .stats import rounded
 
 
-class ConnectionPool(Engine[C]):
+class ConnectionPool(Control[C]):
     """At most ``options.max_size`` connections, lent to one thread each. Safe to use from any thread.
 
     Idle connections are lent last in, first out; waiters are served first come, first served. The pool opens itself
     at the first `getconn`; it starts no thread and connects to nothing before.
+
+    Callbacks, all optional, named as psycopg_pool names them; TypeError if one cannot be called:
+
+    ``configure(conn)``         after a connect, before the first user. An error counts as one of the connect itself:
+                                the connection is closed, and who waits gets the error as the driver classifies it.
+    ``reset(conn)``             after each return, when the driver has made the session clean. It must leave it clean
+                                and outside of a transaction. An error or False closes the connection (``returns_bad``).
+                                A driver whose `reset` undoes what ``configure`` has set needs ``reset=configure`` too.
+    ``check(conn)``             before each checkout; it may ask the server. An error or False: the connection is dead,
+                                and the checkout goes on to the next one within its timeout, with growing pauses.
+    ``reconnect_failed(pool)``  once in an outage, when connecting has failed for longer than
+                                ``options.reconnect_timeout``; an error in it is logged.
+                                It runs in a thread of the pool's.
     """
 
     def __init__(
@@ -31,8 +44,12 @@ class ConnectionPool(Engine[C]):
         *,
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
+        configure: Callable[[C], object] | None = None,
+        reset: Callable[[C], object] | None = None,
+        check: Callable[[C], object] | None = None,
+        reconnect_failed: Callable[[ConnectionPool[C]], object] | None = None,
     ) -> None:
-        super().__init__(driver, options, name, clock)
+        super().__init__(driver, options, name, clock, Callbacks(configure, reset, check, reconnect_failed))
 
     # -- the fast path -----------------------------------------------------------------------------------------
     # No lock: `pop` and `append` of a deque and `pop` of a dict are atomic. Every call and attribute below is paid
@@ -77,9 +94,7 @@ class ConnectionPool(Engine[C]):
         if slot is None:
             return self._queue(timeout)
         if self._usable(slot):
-            slot.holder = self._introduce()
-            slot.since = self._clock()
-            slot.uses += 1
+            self._lend(slot)
             conn = slot.conn
             self._busy[slot.key] = slot
             return conn
@@ -140,94 +155,8 @@ class ConnectionPool(Engine[C]):
             f"reclaimed because the thread that took it has ended."
         )
 
-    def open(self) -> None:
-        """Start filling up to ``min_size`` in the background. Not needed: the first `getconn` does it."""
-        with self._lock:
-            self._closed = False
-            self._serve()
-        self._keep_up()
-
-    def close(self) -> None:
-        """Close idle connections, refuse waiters with PoolClosed, close lent connections when they come back.
-
-        May be called at any time and any number of times; the next `getconn` or `open` opens the pool again.
-        """
-        self._close_all(self._shut())
-
-    def check(self) -> None:
-        """Ping every idle connection; close those that do not answer, and refill."""
-        for slot in list(self._idle):
-            try:
-                self._idle.remove(slot)
-            except ValueError:
-                continue  # lent in this moment
-            if self._answers(slot, ask=True):
-                self._idle_append(slot)
-                if self._slow:
-                    self._attend()
-            else:
-                self._died(slot)
-        self._refill()
-
-    def drain(self) -> None:
-        """Replace all connections: idle ones now, lent ones when they come back, those being opened when they are."""
-        with self._lock:
-            self._generation += 1
-            self._drained = self._generation
-            gone = self._sweep()
-            self._serve()
-        self._close_all(gone)
-        self._refill()
-
-    def resize(self, min_size: int, max_size: int | None = None) -> None:
-        """Change the bounds while running. What is too much is closed when idle. ValueError as `PoolOptions`."""
-        wanted = PoolOptions(
-            min_size=min_size, max_size=max(min_size, self._max_size) if max_size is None else max_size
-        )
-        with self._lock:
-            self._min_size, self._max_size = wanted.min_size, wanted.max_size
-            self._serve()
-        if self._slow:
-            self._attend()
-        self._refill()
-
-    def wait(self, timeout: float = 30.0) -> None:
-        """Open the pool and block until ``min_size`` connections are there. PoolTimeout after ``timeout`` seconds."""
-        seconds("timeout", timeout, zero=True)
-        self.open()
-        self._refill()
-        with self._grown:
-            if not self._grown.wait_for(lambda: len(self._slots) >= self._min_size, timeout):
-                raise PoolTimeout(
-                    f"{report.title(self)} has not reached its 'min_size' within {timeout} s: {report.sizes(self)}."
-                    f"{report.last_error(self)} Look at the server, or lower 'min_size'."
-                ) from self._outage.error
-
-    def get_stats(self) -> dict[str, int]:
-        """Sizes now and counts since the last `pop_stats`, under psycopg_pool's keys."""
-        return self._stats(reset=False)
-
-    def pop_stats(self) -> dict[str, int]:
-        """`get_stats`, and start counting anew."""
-        return self._stats(reset=True)
-
-    def _stats(self, reset: bool) -> dict[str, int]:
-        with self._lock:
-            totals = self._counters.totals(self._slots.values())
-            counted = rounded(totals, self._base)
-            if reset:
-                self._base = totals
-            return {
-                "pool_min": self._min_size,
-                "pool_max": self._max_size,
-                "pool_size": len(self._slots),
-                "pool_available": len(self._idle),
-                "requests_waiting": len(self._waiters),
-                **counted,
-            }
-
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open"
+        state = "closed" if self._closed else "suspended" if self._suspended else "open"
         return f"<{type(self).__name__} {self.name!r} {state}: {report.sizes(self)}>"
 
 

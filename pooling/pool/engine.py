@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 from ..errors import PoolClosed
 from . import report
 from .driver import C, Failure
 from .growth import Growth
+from .leaks import Taking
 from .options import seconds
 from .slots import Attempt, Holder, Slot, Waiter
 from .state import log
@@ -24,25 +27,37 @@ class Engine(Growth[C]):
         started = self._clock()
         waiter: Waiter[C] = Waiter()
         queued = False
+        doubts = 0
         try:
             while True:
                 queued |= self._enqueue(waiter, again)
                 slot = self._accept(waiter, started, budget)
                 if self._usable(slot, waiter):
-                    slot.holder = self._introduce()
-                    slot.since = self._clock()
-                    slot.uses += 1
+                    self._lend(slot)
                     if queued:
                         self._count_wait(slot.since - started)
                     # No call between these lines: an asynchronous exception comes before all of them or after.
                     conn = slot.conn
                     self._busy[slot.key] = slot
                     return conn
+                doubt, again = waiter.doubt, True
                 waiter = Waiter()
-                again = True
+                if doubt is not None:
+                    doubts += 1
+                    self._pause(waiter, doubt, doubts, started, budget)
         except BaseException:
             self._withdraw(waiter)
             raise
+
+    def _pause(self, waiter: Waiter[C], doubt: Exception, doubts: int, started: float, budget: float) -> None:
+        """After the user's check has refused: the first time what was idle was old, so try a new connection at once;
+        from then on the check is not going to like the next one either, and connects without a pause are a storm."""
+        waited = self._clock() - started
+        if waited >= budget:
+            raise report.timed_out(self, waited, doubt) from doubt
+        if doubts > 1:
+            pause = min(1.0, 0.01 * 2.0**doubts) * random.uniform(0.5, 1.0)
+            waiter.wake.acquire(timeout=min(pause, budget - waited))  # not queued: nobody releases it
 
     def _enqueue(self, waiter: Waiter[C], first: bool) -> bool:
         """Queue up and start what is needed; was there nothing to be had at once?"""
@@ -65,7 +80,9 @@ class Engine(Growth[C]):
             probing = self._outage.probing
             attempts = self._grow(now)
             refusal = None
-            if self._outage.down and not attempts:
+            if self._suspended:
+                pass  # whatever the server is now, what counts is how it is after `resume`
+            elif self._outage.down and not attempts:
                 refusal = None if probing else report.down(self)
                 waiter.patience = now + GRACE
             elif not self._slots and not self._attempts and now < self._outage.full_until:
@@ -91,7 +108,7 @@ class Engine(Growth[C]):
                 if now >= deadline:
                     raise report.timed_out(self, now - started)
                 if now >= waiter.patience:
-                    if self._outage.down:
+                    if self._outage.down and not self._suspended:
                         raise report.down(self) from self._outage.error
                     waiter.patience = float("inf")
                 lost = self._reclaim()
@@ -132,13 +149,25 @@ class Engine(Growth[C]):
             holder = self._here.holder = Holder()
         return holder
 
+    def _lend(self, slot: Slot[C]) -> None:
+        """Write down who takes it. Not yet among the busy ones: that is the caller's last step."""
+        slot.holder = self._introduce()
+        if self._options.leak_after is not None:
+            slot.taking = Taking()
+        slot.since = self._clock()
+        slot.uses += 1
+
     def _usable(self, slot: Slot[C], waiter: Waiter[C] | None = None) -> bool:
         """Look at a connection that is about to be lent; what is not fit is closed."""
         if waiter is not None:
             waiter.slot = None  # from here on it is ours: interrupted, it must not go to the next one unexamined
         now = self._clock()
         stale = now >= slot.expires
-        if not stale and self._answers(slot, ask=now - slot.since > PING_AFTER):
+        if (
+            not stale
+            and self._answers(slot, ask=now - max(slot.since, slot.asked) > PING_AFTER)
+            and self._checked(slot, waiter)
+        ):
             return True
         if stale:
             self._retire(slot)
@@ -148,13 +177,36 @@ class Engine(Growth[C]):
 
     def _answers(self, slot: Slot[C], ask: bool) -> bool:
         try:
-            return self._alive(slot.conn) and (not ask or self._driver.ping(slot.conn))
+            if not self._driver.alive(slot.conn) or (ask and not self._driver.ping(slot.conn)):
+                return False
+            if ask:
+                slot.asked = self._clock()
+            return True
         except Exception as error:  # noqa: BLE001 - whatever a driver raises here, the connection is not fit
             log.warning("%s: a connection failed its check: %r", report.title(self), error)
             return False
         except BaseException:  # interrupted between a question and its answer: nobody may read the answer later
             self._retire(slot)
             raise
+
+    def _checked(self, slot: Slot[C], waiter: Waiter[C] | None) -> bool:
+        """What the user's own check says."""
+        check = self._callbacks.check
+        if check is None:
+            return True
+        try:
+            if check(slot.conn) is not False:
+                return True
+            doubt = Exception("the callback 'check' returned False")
+        except Exception as error:  # noqa: BLE001 - whatever it raises means no
+            doubt = error
+        except BaseException:
+            self._retire(slot)
+            raise
+        log.warning("%s: a connection failed the callback 'check': %r", report.title(self), doubt)
+        if waiter is not None:
+            waiter.doubt = doubt
+        return False
 
     def _died(self, slot: Slot[C]) -> None:
         """A dead connection was found. Those of its age are likely to be dead too: idle ones go now, all at once,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 import threading
+from typing import TYPE_CHECKING, cast
 
-from . import maintenance
+from . import maintenance, report
 from .driver import C, Failure
 from .slots import Attempt, Slot
-from .state import State
+from .state import State, log
+
+if TYPE_CHECKING:
+    from .core import ConnectionPool
 
 
 class Growth(State[C]):
@@ -22,6 +26,7 @@ class Growth(State[C]):
             len(self._attempts) < wanted
             and len(self._slots) + len(self._attempts) < self._max_size
             and not self._closed
+            and not self._suspended
             and self._outage.admits(now)
         ):
             attempt = Attempt(self._generation)
@@ -43,13 +48,23 @@ class Growth(State[C]):
     def _attempt(self, attempt: Attempt) -> None:
         started = self._clock()
         try:
-            conn = self._driver.connect(self._options.timeout)
+            conn = self._connect()
         except BaseException as error:
             self._failed(attempt, error)
             if not isinstance(error, Exception):
                 raise
         else:
             self._connected(attempt, conn, started)
+
+    def _connect(self) -> C:
+        conn = self._driver.connect(self._options.timeout)
+        if self._callbacks.configure is not None:
+            try:
+                self._callbacks.configure(conn)
+            except BaseException:
+                self._close_all([conn])
+                raise
+        return conn
 
     def _connected(self, attempt: Attempt, conn: C, started: float) -> None:
         now = self._clock()
@@ -83,19 +98,35 @@ class Growth(State[C]):
             self._outage.finished(attempt)
             self._counters.connections_num += 1
             self._counters.connections_errors += 1
+            everybody = failure is not Failure.OTHER
             if failure is Failure.DOWN:
                 self._outage.refused(now, error)
-                self._tell(error, failure, everybody=True)
             elif failure is Failure.CAPACITY:
                 self._outage.full(now, error)
-                if not self._slots and not self._attempts:
-                    self._tell(error, failure, everybody=True)
             else:
                 self._outage.answered(error)
-                self._tell(error, None, everybody=False)
+            alone = not self._slots and not self._attempts
+            # Those who wait for `resume` wait for what is there then.
+            if not self._suspended and (failure is not Failure.CAPACITY or alone):
+                self._tell(error, failure if everybody else None, everybody)
             self._serve()
             attempts = self._grow(now)
+            alarm = self._alarm(now)
         self._start(attempts)
+        if alarm:
+            self._reconnect_failed()
+
+    def _alarm(self, now: float) -> bool:
+        """Is it time for `_reconnect_failed`? Under the lock."""
+        return not self._closed and self._outage.alarm(now, self._options.reconnect_timeout)
+
+    def _reconnect_failed(self) -> None:
+        """Tell the user, out of the lock: whatever is done to the pool there, close it for instance, is welcome."""
+        if self._callbacks.reconnect_failed is not None:
+            try:
+                self._callbacks.reconnect_failed(cast("ConnectionPool[C]", self))
+            except Exception:  # noqa: BLE001 - the user's; the pool goes on
+                log.exception("%s: the callback 'reconnect_failed' failed", report.title(self))
 
     def _retire(self, slot: Slot[C], *, bad: bool = False) -> None:
         """Close one connection; somebody who waits may open another in its place."""
@@ -129,36 +160,5 @@ class Growth(State[C]):
                 self._maintained = False
 
     def _maintain(self) -> float | None:
-        """One round; the seconds until the next, or None when there is nothing left to maintain."""
-        now = self._clock()
-        unneeded: list[C] = []
-        with self._lock:
-            spare = len(self._slots) - self._min_size
-        for slot in list(self._idle):  # oldest first
-            expired = now >= slot.expires
-            if not expired and not (spare > 0 and now - slot.since >= self._options.max_idle):
-                continue
-            try:
-                self._idle.remove(slot)
-            except ValueError:
-                continue  # taken by a checkout in this moment
-            with self._lock:
-                if expired or now - slot.since >= self._options.max_idle:
-                    unneeded += self._forget(slot)
-                    spare -= 1
-                else:  # it was used and returned between the look and the grip
-                    self._idle.append(slot)
-                self._serve()
-        self._close_all(unneeded)
-        with self._lock:
-            given_up = self._outage.since is not None and now - self._outage.since > self._options.reconnect_timeout
-            missing = 0 if given_up else self._min_size - len(self._slots)
-            attempts = self._grow(now, max(missing, len(self._waiters)))
-            if self._closed or not (self._slots or self._attempts or missing > 0):
-                self._maintained = False
-                return None
-            due = [min(slot.since + self._options.max_idle, slot.made + slot.lifetime) for slot in list(self._idle)]
-            if missing > 0:
-                due.append(max(self._outage.retry_at, self._outage.full_until))
-        self._start(attempts)
-        return min(60.0, max(0.05, min(due, default=now + 60.0) - now))
+        """One round of maintenance: see `pooling.pool.upkeep`."""
+        raise NotImplementedError

@@ -20,6 +20,7 @@ class Outage:
         self.since: float | None = None  # the server is down since then
         self.retry_at = 0.0
         self.full_until = 0.0
+        self._told = False
         self._probe: weakref.ref[Attempt] | None = None
 
     @property
@@ -49,9 +50,21 @@ class Outage:
         outage costs one connect in two seconds. The jitter keeps many processes from probing in step."""
         if self.since is None:
             self.since = now
+            self._told = False
         self.error = error
         pause = min(LONGEST, max(SHORTEST, (now - self.since) * 0.04))
         self.retry_at = now + pause * random.uniform(0.5, 1.0)
+
+    def lasts(self, now: float, limit: float) -> bool:
+        """Is the server down for longer than ``limit`` seconds?"""
+        return self.since is not None and now - self.since > limit
+
+    def alarm(self, now: float, limit: float) -> bool:
+        """As `lasts`, but true once only in each outage."""
+        if self._told or not self.lasts(now, limit):
+            return False
+        self._told = True
+        return True
 
     def full(self, now: float, error: BaseException) -> None:
         self.since = None

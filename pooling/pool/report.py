@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PoolFull, PoolTimeout
+from . import leaks
 
 if TYPE_CHECKING:
     from .state import State
@@ -24,28 +25,24 @@ def title(pool: State[Any]) -> str:
     return f"Pool {pool.name!r}" if pool.name else "The pool"
 
 
-def holders(pool: State[Any], now: float) -> str:
-    """The connection that has been out for longest, and who has it."""
-    oldest = min(list(pool._busy.values()), key=lambda slot: slot.since, default=None)
-    if oldest is None or oldest.holder is None:
-        return ""
-    return f" The oldest one is held by thread {oldest.holder.name!r} for {now - oldest.since:.1f} s."
-
-
 def last_error(pool: State[Any]) -> str:
     error = pool._outage.error
     return "" if error is None else f" The last connect failed: {type(error).__name__}: {error}."
 
 
-def timed_out(pool: State[Any], waited: float) -> PoolTimeout:
+def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -> PoolTimeout:
     now = pool._clock()
-    if pool._busy:
+    if pool._suspended:
+        advice = "The pool is suspended: call its resume()."
+    elif doubt is not None:
+        advice = f"The callback 'check' refuses each new connection, lastly with {doubt!r}: look at it and the server."
+    elif pool._busy:
         advice = "Raise 'max_size' or 'timeout', or hold connections for a shorter time."
     else:
         advice = "Connecting takes too long: look at the server and the network, or raise 'timeout'."
     return PoolTimeout(
         f"{title(pool)} had no connection within {waited:.2f} s: {sizes(pool)}."
-        f"{holders(pool, now)}{last_error(pool)} {advice}"
+        f"{leaks.named(pool, now)}{last_error(pool)} {advice}"
     )
 
 
@@ -66,6 +63,6 @@ def at_capacity(pool: State[Any]) -> PoolTimeout:
 def full(pool: State[Any]) -> PoolFull:
     return PoolFull(
         f"{title(pool)}: {len(pool._waiters) - 1} requests wait for a connection already, and 'max_waiting' allows "
-        f"no more: {sizes(pool)}.{holders(pool, pool._clock())} "
+        f"no more: {sizes(pool)}.{leaks.named(pool, pool._clock())} "
         f"Raise 'max_size' or 'max_waiting', or hold connections for a shorter time."
     )

@@ -6,6 +6,7 @@ import threading
 from typing import Generic
 
 from .driver import C, Failure
+from .leaks import Taking
 
 NEVER = float("-inf")
 
@@ -32,17 +33,32 @@ class Holder:
 class Slot(Generic[C]):
     """One open connection. Only whoever has taken the slot out of the idle ones or the busy ones writes to it."""
 
-    __slots__ = ("conn", "expires", "generation", "holder", "key", "lifetime", "made", "since", "used", "uses")
+    __slots__ = (
+        "asked",
+        "conn",
+        "expires",
+        "generation",
+        "holder",
+        "key",
+        "lifetime",
+        "made",
+        "since",
+        "taking",
+        "used",
+        "uses",
+    )
 
     def __init__(self, conn: C, generation: int, made: float, lifetime: float) -> None:
         self.conn = conn
         self.key = id(conn)  # the slot keeps the connection alive, so no other object has this id meanwhile
+        self.asked = made  # when the server answered for it last, other than to its user
         self.generation = generation
         self.made = made
         self.lifetime = lifetime
         self.expires = made + lifetime  # set to NEVER: close or examine it when it comes back
         self.since = made  # idle: when it was returned; busy: when it was taken
         self.holder: Holder | None = None
+        self.taking: Taking | None = None  # with ``leak_after`` only
         self.uses = 0
         self.used = 0.0  # seconds
 
@@ -50,13 +66,14 @@ class Slot(Generic[C]):
 class Waiter(Generic[C]):
     """A queued checkout. Written under the pool's lock; `wake` is released once, when it is served or refused."""
 
-    __slots__ = ("error", "failure", "patience", "slot", "wake")
+    __slots__ = ("doubt", "error", "failure", "patience", "slot", "wake")
 
     def __init__(self) -> None:
         self.wake = threading.Lock()
         self.wake.acquire()
         self.slot: Slot[C] | None = None
         self.error: BaseException | None = None
+        self.doubt: Exception | None = None  # why the user's check refused what was handed over
         self.failure: Failure | None = None  # None: raise the error as it is
         self.patience = float("inf")  # until when to wait for somebody else's probe
 

@@ -7,7 +7,8 @@ The rules that keep it right:
 * A slot goes to a waiter under the lock, and a waiter leaves the queue under the lock: one that timed out or was
   interrupted can see whether it was served meanwhile, and passes on what it cannot use.
 * No connect, ping, reset or close under the lock.
-* ``_slow`` is true while anything but the fast path must be looked at: waiters, a closed pool, too many connections.
+* ``_slow`` is true while anything but the fast path must be looked at: waiters, a closed or suspended pool, too many
+  connections.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Generic
 from weakref import WeakSet
 
 from . import forking, report
+from .callbacks import Callbacks, never
 from .driver import C, Driver, Failure
 from .options import PoolOptions
 from .outage import Outage
@@ -57,13 +59,23 @@ _COUNTS_REFERENCES = sys.implementation.name == "cpython" and getattr(sys, "_is_
 class State(Generic[C]):
     """Connections, queue and counters. A method that says "under the lock" expects its caller to hold it."""
 
-    def __init__(self, driver: Driver[C], options: PoolOptions, name: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        driver: Driver[C],
+        options: PoolOptions,
+        name: str,
+        clock: Callable[[], float],
+        callbacks: Callbacks[C],
+    ) -> None:
         self.name = name
         self._driver = driver
         self._options = options
         self._clock = clock
-        self._alive = driver.alive
-        self._reset = driver.reset
+        self._callbacks = callbacks
+        self._alive = (
+            driver.alive if callbacks.check is None and options.leak_after is None else never
+        )  # the fast path's
+        self._reset = callbacks.resetting(driver.reset)
         self._min_size = options.min_size
         self._max_size = options.max_size
         self._inherited: dict[int, C] = {}
@@ -92,11 +104,12 @@ class State(Generic[C]):
         self._outage = Outage()
         self._counters = Counters()
         self._base: dict[str, float] = {}
+        self._suspended = False
         self._slow = self._closed
 
     def _serve(self) -> None:
         """Hand idle connections to waiters, first come first served. Under the lock."""
-        while self._waiters:
+        while self._waiters and not self._suspended:
             try:
                 slot = self._idle.pop()
             except IndexError:
@@ -104,7 +117,7 @@ class State(Generic[C]):
             waiter = self._waiters.popleft()
             waiter.slot = slot
             waiter.wake.release()
-        self._slow = bool(self._waiters) or self._closed or len(self._slots) > self._max_size
+        self._slow = bool(self._waiters) or self._suspended or self._closed or len(self._slots) > self._max_size
 
     def _attend(self) -> None:
         """A connection went idle while `_slow` was set: close it if it is too much, else serve the waiters."""

@@ -25,9 +25,11 @@ def make(driver: ScriptedDriver) -> Iterator[Callable[..., ConnectionPool[Conn]]
     """A function that makes pools over ``driver``; they are closed at the end."""
     pools: list[ConnectionPool[Conn]] = []
 
-    def build(*, clock: Any = None, name: str = "test", **options: Any) -> ConnectionPool[Conn]:
+    def build(*, clock: Any = None, name: str = "test", callbacks: Any = None, **options: Any) -> ConnectionPool[Conn]:
         more = {"clock": clock} if clock else {}
-        pools.append(ConnectionPool(driver, PoolOptions(**{"timeout": 10.0, **options}), name=name, **more))
+        pools.append(
+            ConnectionPool(driver, PoolOptions(**{"timeout": 10.0, **options}), name=name, **more, **(callbacks or {}))
+        )
         return pools[-1]
 
     yield build

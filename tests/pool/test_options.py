@@ -19,6 +19,8 @@ def test_defaults_are_the_documented_ones() -> None:
         "max_lifetime": 3600.0,
         "max_idle": 600.0,
         "reconnect_timeout": 300.0,
+        "leak_after": None,
+        "keepalive": None,
     }
     assert PoolOptions.parse({}) == PoolOptions.parse(True)
 
@@ -43,6 +45,15 @@ def test_counts(name: str, value: object) -> None:
 @pytest.mark.parametrize("name", ["timeout", "max_lifetime", "max_idle", "reconnect_timeout"])
 @pytest.mark.parametrize("value", [True, "3", None, -1, 0, math.nan, math.inf, -math.inf])
 def test_times(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        PoolOptions.parse({name: value})
+
+
+@pytest.mark.parametrize("name", ["leak_after", "keepalive"])
+@pytest.mark.parametrize("value", [True, "3", -1, 0, math.nan, math.inf])
+def test_times_that_may_be_none(name: str, value: object) -> None:
+    assert getattr(PoolOptions.parse({name: 5}), name) == 5.0
+    assert getattr(PoolOptions.parse({name: None}), name) is None
     with pytest.raises(ValueError, match=name):
         PoolOptions.parse({name: value})
 

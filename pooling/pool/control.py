@@ -1,0 +1,124 @@
+"""What an operator does to a running pool: open, close, resize, check, count."""
+
+from __future__ import annotations
+
+from ..errors import PoolTimeout
+from . import leaks, report
+from .driver import C
+from .leaks import Holding
+from .options import PoolOptions, seconds
+from .stats import rounded
+from .upkeep import Upkeep
+
+
+class Control(Upkeep[C]):
+    """The part of `pooling.pool.ConnectionPool` that no checkout needs."""
+
+    def open(self) -> None:
+        """Start filling up to ``min_size`` in the background. Not needed: the first `getconn` does it."""
+        with self._lock:
+            self._closed = False
+            self._serve()
+        self._keep_up()
+
+    def close(self) -> None:
+        """Close idle connections, refuse waiters with PoolClosed, close lent connections when they come back.
+
+        May be called at any time and any number of times; the next `getconn` or `open` opens the pool again.
+        """
+        self._close_all(self._shut())
+
+    def check(self) -> None:
+        """Ping every idle connection; close those that do not answer, and refill."""
+        for slot in list(self._idle):
+            try:
+                self._idle.remove(slot)
+            except ValueError:
+                continue  # lent in this moment
+            if self._answers(slot, ask=True):
+                self._idle_append(slot)
+                if self._slow:
+                    self._attend()
+            else:
+                self._died(slot)
+        self._refill()
+
+    def drain(self) -> None:
+        """Replace all connections: idle ones now, lent ones when they come back, those being opened when they are."""
+        with self._lock:
+            self._generation += 1
+            self._drained = self._generation
+            gone = self._sweep()
+            self._serve()
+        self._close_all(gone)
+        self._refill()
+
+    def resize(self, min_size: int, max_size: int | None = None) -> None:
+        """Change the bounds while running. What is too much is closed when idle. ValueError as `PoolOptions`."""
+        wanted = PoolOptions(
+            min_size=min_size, max_size=max(min_size, self._max_size) if max_size is None else max_size
+        )
+        with self._lock:
+            self._min_size, self._max_size = wanted.min_size, wanted.max_size
+            self._serve()
+        if self._slow:
+            self._attend()
+        self._refill()
+
+    def suspend(self) -> None:
+        """Lend and open no connection until `resume`: checkouts wait, each up to its timeout.
+
+        What is lent may be used on; what is returned stays. For a switch to another server: suspend, `drain`, switch,
+        resume. Stays through `close`; a forked child is not suspended.
+        """
+        with self._lock:
+            self._suspended = self._slow = True
+
+    def resume(self) -> None:
+        """Lend again, first to those who wait, in the order of their arrival. Nothing happens if not suspended."""
+        with self._lock:
+            if not self._suspended:
+                return
+            self._suspended = False
+            self._outage.retry_at = self._outage.full_until = 0.0  # what was known of the server may be of the last one
+            self._serve()
+        self._refill()
+
+    def wait(self, timeout: float = 30.0) -> None:
+        """Open the pool and block until ``min_size`` connections are there. PoolTimeout after ``timeout`` seconds."""
+        seconds("timeout", timeout, zero=True)
+        self.open()
+        self._refill()
+        with self._grown:
+            if not self._grown.wait_for(lambda: len(self._slots) >= self._min_size, timeout):
+                raise PoolTimeout(
+                    f"{report.title(self)} has not reached its 'min_size' within {timeout} s: {report.sizes(self)}."
+                    f"{report.last_error(self)} Look at the server, or lower 'min_size'."
+                ) from self._outage.error
+
+    def holders(self) -> list[Holding]:
+        """Who holds what since when, the longest-standing first; with ``leak_after`` also where it was taken."""
+        return leaks.holdings(self, self._clock())
+
+    def get_stats(self) -> dict[str, int]:
+        """Sizes now and counts since the last `pop_stats`, under psycopg_pool's keys."""
+        return self._stats(reset=False)
+
+    def pop_stats(self) -> dict[str, int]:
+        """`get_stats`, and start counting anew."""
+        return self._stats(reset=True)
+
+    def _stats(self, reset: bool) -> dict[str, int]:
+        with self._lock:
+            totals = self._counters.totals(self._slots.values())
+            counted = rounded(totals, self._base)
+            if reset:
+                self._base = totals
+            return {
+                "pool_min": self._min_size,
+                "pool_max": self._max_size,
+                "pool_size": len(self._slots),
+                "pool_available": len(self._idle),
+                "requests_waiting": len(self._waiters),
+                **counted,
+            }
