@@ -219,7 +219,7 @@ class Engine(Growth[C]):
                 dead += self._sweep()
             self._serve()
         self._dispose(dead)
-        self._wake.set()
+        self._wake.ring()
 
     def _returned(self, slot: Slot[C], clean: bool) -> None:
         """A connection came back that cannot simply be put with the others."""
@@ -244,7 +244,7 @@ class Engine(Growth[C]):
             error = PoolClosed(f"{report.title(self)} was closed while a connection was waited for.")
             self._tell(error, None, everybody=True)
             self._grown.notify_all()
-        self._wake.set()
+        self._wake.ring()
         return gone
 
     def close_gently(self) -> None:

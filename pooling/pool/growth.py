@@ -138,7 +138,7 @@ class Growth(State[C]):
         self._start(attempts)
         self._close_all(gone)
         if len(self._slots) < self._min_size:
-            self._wake.set()
+            self._wake.ring()
 
     def _refill(self) -> None:
         """Open what is missing to ``min_size`` and for those who wait."""

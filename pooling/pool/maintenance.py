@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import report
+from .slots import Bell
 
 if TYPE_CHECKING:
     from .growth import Growth
@@ -18,14 +19,13 @@ log = logging.getLogger("pooling.pool")
 def start(pool: Growth[Any]) -> None:
     """A daemon that knows the pool weakly: a pool that nobody uses any more is collected, and its thread ends."""
     wake = pool._wake
-    ref = weakref.ref(pool, lambda _: wake.set())
+    ref = weakref.ref(pool, lambda _: wake.ring())
     thread = threading.Thread(target=_run, args=(ref, wake), name=f"pooling-maintenance-{pool.name}", daemon=True)
     thread.start()
 
 
-def _run(ref: weakref.ref[Growth[Any]], wake: threading.Event) -> None:
+def _run(ref: weakref.ref[Growth[Any]], wake: Bell) -> None:
     while True:
-        wake.clear()  # before looking, so that a call during the work is not lost
         pool = ref()
         if pool is None:
             return
@@ -37,4 +37,4 @@ def _run(ref: weakref.ref[Growth[Any]], wake: threading.Event) -> None:
         del pool  # or it could not be collected while this thread sleeps
         if delay is None:
             return
-        wake.wait(delay)
+        wake.sleep(delay)  # a ring during the work is kept: it ends this sleep at once

@@ -92,3 +92,27 @@ class Attempt:
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
+
+
+class Bell:
+    """Wakes the one thread that sleeps at it; rung before, the next sleep ends at once.
+
+    An Event does that too, but it is written in Python: an asynchronous exception in the middle of its `set` can leave
+    its inner lock taken, and whoever sets it next hangs. A bare lock is taken and released in one step.
+    """
+
+    __slots__ = ("_silent",)
+
+    def __init__(self) -> None:
+        self._silent = threading.Lock()
+        self._silent.acquire()
+
+    def ring(self) -> None:
+        try:
+            self._silent.release()
+        except RuntimeError:
+            return  # it rings already
+
+    def sleep(self, seconds: float) -> None:
+        """Until it rings, ``seconds`` at most."""
+        self._silent.acquire(timeout=seconds)

@@ -26,7 +26,7 @@ from .callbacks import Callbacks, never
 from .driver import C, Driver, Failure
 from .options import PoolOptions
 from .outage import Outage
-from .slots import NEVER, Attempt, Slot, Waiter
+from .slots import NEVER, Attempt, Bell, Slot, Waiter
 from .stats import Counters
 
 log = logging.getLogger("pooling.pool")
@@ -88,7 +88,7 @@ class State(Generic[C]):
         # Re-entrant: a signal handler or a finaliser may use the pool while its thread is inside.
         self._lock = threading.RLock()
         self._grown = threading.Condition(self._lock)
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._maintained = False  # is there a maintenance thread?
         self._here = threading.local()
         self._slots: dict[int, Slot[C]] = {}

@@ -32,7 +32,7 @@ def test_without_min_size_nothing_is_left_not_even_the_thread(make: Make, clock:
     clock.now += 61
     assert pool._maintain() is None
     assert pool.get_stats()["pool_size"] == 0
-    pool._wake.set()
+    pool._wake.ring()
     until(lambda: not any(t.name == "pooling-maintenance-test" for t in threading.enumerate()))
     pool.putconn(pool.getconn())
     until(lambda: any(t.name == "pooling-maintenance-test" for t in threading.enumerate()))

@@ -327,9 +327,14 @@ def test_asynchronous_exceptions_lose_no_slot(make: Make, driver: ScriptedDriver
     set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
     over = threading.Event()
 
-    def work() -> None:
+    # One shot at a thread until it has taken it: hit again while it handles the first it would end, and a thread that
+    # ends passes its ident on, perhaps to one of the pool's own.
+    armed = [threading.Event() for _ in range(4)]
+
+    def work(ready: threading.Event) -> None:
         while not over.is_set():
             try:
+                ready.set()
                 while not over.is_set():
                     conn = pool.getconn()
                     try:
@@ -339,15 +344,18 @@ def test_asynchronous_exceptions_lose_no_slot(make: Make, driver: ScriptedDriver
             except (Stop, ValueError):
                 conn = None
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(ready,), daemon=True) for ready in armed]
     for thread in threads:
         thread.start()
     dice = random.Random(7)
-    for _ in range(300):
-        thread = dice.choice(threads)
-        if thread.is_alive():
-            set_exception(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stop))
+    shots = 0
+    for _ in range(600):
+        number = dice.randrange(4)
+        if armed[number].is_set() and threads[number].is_alive():
+            armed[number].clear()
+            shots += set_exception(ctypes.c_ulong(threads[number].ident or 0), ctypes.py_object(Stop))
         over.wait(0.001)  # lets the threads run; nothing is concluded from its length
+    assert shots > 50
     over.set()
     for thread in threads:
         thread.join(PATIENCE)
