@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from pathlib import Path
 
 import pytest
 
@@ -113,4 +114,6 @@ def test_every_page_answers_head_as_it_answers_get(site: Site, alice: Visitor, m
     for path in ("/", f"/events/{event}/", checkout, f"/orders/{order}/", "/account/", "/transfer/", "/report/"):
         status, body = alice.request(method, path)
         assert (status, bool(body)) == (200, method == "GET"), path
-    assert alice.request("HEAD", f"/events/{event}/book/")[0] == 405
+    assert alice.request(method, "/static/boxoffice/site.css")[0] == 200
+    assert alice.request(method, f"/events/{event}/book/")[0] == 405
+    assert "no-body" not in (Path(site.env["DEMO_RUN_DIR"]) / "site.log").read_text()
