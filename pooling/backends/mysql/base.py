@@ -194,11 +194,25 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def mysql_server_data(self) -> dict[str, Any]:
         if self._pool_option is None:
             return super().mysql_server_data
+        try:
+            _ = self.pool
+        except ImproperlyConfigured:
+            # The checks of models ask about the server: `manage.py check` shall report the fault, not end with it.
+            return self._server_data_without_pool()
         key = self._pool_key(self.get_connection_params())
         facts = self._server_facts.get(key)
         if facts is None:
             facts = self._server_facts[key] = super().mysql_server_data
         return facts
+
+    def _server_data_without_pool(self) -> dict[str, Any]:
+        options = {name: value for name, value in self.settings_dict["OPTIONS"].items() if name != "pool"}
+        plain = mysql.DatabaseWrapper({**self.settings_dict, "OPTIONS": options}, alias=self.alias)
+        try:
+            data: dict[str, Any] = plain.mysql_server_data
+        finally:
+            plain.close()
+        return data
 
     # ----- return -----
 

@@ -1,4 +1,4 @@
-"""Django's own ``DatabaseValidation``, which needs a connection; without a usable pool it says so instead."""
+"""Django's own ``DatabaseValidation``, and whether the pool can be made."""
 
 from __future__ import annotations
 
@@ -17,18 +17,11 @@ class DatabaseValidation(mysql.DatabaseValidation):
     connection: Any
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        """pooling.E003 for a pool that cannot be made; else what Django finds by asking the server."""
+        """What Django finds by asking the server, and pooling.E003 for a pool that cannot be made."""
+        issues: list[checks.CheckMessage] = list(super().check(**kwargs))
         try:
             _ = self.connection.pool
         except ImproperlyConfigured as error:
-            hint = "Until then nothing else can be checked with this database."
-            return [checks.Error(str(error), hint=hint, id="pooling.E003")]
-        return list(super().check(**kwargs))
-
-    def check_field(self, field: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-        """Nothing for a pool that cannot be made: a field's column type depends on the server's version."""
-        try:
-            _ = self.connection.pool
-        except ImproperlyConfigured:  # `check` reports it, once and not for every field
-            return []
-        return list(super().check_field(field, **kwargs))
+            hint = "Correct it in DATABASES: until then every connection is refused."
+            issues.append(checks.Error(str(error), hint=hint, id="pooling.E003"))
+        return issues
