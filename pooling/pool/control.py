@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from .._numbers import seconds
 from ..errors import PoolTimeout
 from . import leaks, report
 from .driver import C
 from .leaks import Holding
-from .options import PoolOptions, seconds
+from .options import PoolOptions
 from .stats import rounded
 from .upkeep import Upkeep
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 
+from .._numbers import seconds
 from ..errors import PoolClosed
 from . import report
 from .driver import C, Failure
 from .growth import Growth
 from .leaks import Taking
-from .options import seconds
 from .slots import Attempt, Holder, Slot, Waiter
 from .state import log
 

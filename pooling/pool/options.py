@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from .._numbers import seconds
 
 
 def _whole(name: str, value: object, least: int) -> int:
@@ -16,16 +17,6 @@ def _whole(name: str, value: object, least: int) -> int:
     if value < least:
         raise ValueError(f"Pool option {name!r} must be at least {least}, not {value!r}.")
     return value
-
-
-def seconds(name: str, value: object, *, zero: bool = False) -> float:
-    """``value`` as a finite number of seconds above zero (with ``zero``: or zero). Else ValueError naming ``name``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} must be a number of seconds, not {value!r}.")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        least = "at least 0" if zero else "more than 0"
-        raise ValueError(f"{name} must be a finite number of seconds, {least}, not {value!r}.")
-    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
