@@ -182,14 +182,6 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         else:
             super().init_connection_state()
 
-    @async_unsafe
-    def ensure_connection(self) -> None:
-        connection = self.connection
-        if isinstance(connection, Connection) and connection.abandoned:
-            # Made before a fork: it is the parent's. A transaction of the parent cannot be gone on with.
-            self.close()
-        super().ensure_connection()
-
     @cached_property
     def mysql_server_data(self) -> dict[str, Any]:
         if self._pool_option is None:
@@ -250,6 +242,10 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         return True
 
     def close_if_health_check_failed(self) -> None:
+        # Called before every cursor and every transaction.
+        if isinstance(self.connection, Connection) and self.connection.abandoned:
+            # Made before a fork: it is the parent's. A transaction of the parent cannot be gone on with.
+            self.close()
         # Whatever this closes has failed its check: given back, it would be the first that the next checkout gets.
         self._checking_health = True
         try:
