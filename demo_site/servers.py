@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from .private_server import HOST, FolderTaken, PrivateServer, ServerError, program
+from .private_server import HOST, FolderTaken, PrivateServer, ServerError, free_port, program
 
 __all__ = [
     "FolderTaken",
@@ -26,6 +26,7 @@ __all__ = [
     "PrivateRedis",
     "PrivateServer",
     "ServerError",
+    "free_port",
     "private_database",
 ]
 

@@ -13,9 +13,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from demo_site.servers import PrivateDatabase, PrivateRedis, PrivateServer, private_database
+from demo_site.servers import PrivateDatabase, PrivateMariaDB, PrivateRedis, PrivateServer, private_database
 
-__all__ = ["PrivateDatabase", "PrivateRedis", "database", "ensure", "private_database", "redis", "stop"]
+__all__ = [
+    "PrivateDatabase",
+    "PrivateMariaDB",
+    "PrivateRedis",
+    "database",
+    "ensure",
+    "private_database",
+    "redis",
+    "stop",
+]
 
 database: PrivateDatabase | None = None
 redis: PrivateRedis | None = None
