@@ -49,9 +49,7 @@ def private_database(
     version = subprocess.run([path, "--no-defaults", "--version"], capture_output=True, text=True).stdout
     kind = PrivateMariaDB if "MariaDB" in version else PrivateMySQL
     datadir = Path(folder) / kind.label.lower()
-    return kind(
-        datadir, path, password=password, max_connections=max_connections, options=options, deadline=deadline
-    )
+    return kind(datadir, path, password=password, max_connections=max_connections, options=options, deadline=deadline)
 
 
 class PrivateDatabase(PrivateServer):

@@ -86,9 +86,7 @@ def _is_binary(program: Path) -> bool:
 
 
 def _make_launcher(program: Path, root: Path) -> None:
-    loaders = [path for path in (root / "usr").glob("lib*/ld-linux*.so*")] + list(
-        (root / "usr/lib").glob("*-linux-gnu*/ld-linux*.so*")
-    )
+    loaders = sorted((root / "usr").glob("lib*/ld-linux*.so*"))
     libraries = sorted({str(path.parent) for path in (root / "usr/lib").glob("*-linux-gnu*/libc.so.6")})
     if not loaders or not libraries:
         raise NotFound(f"no dynamic loader was unpacked for {program.name}")

@@ -63,8 +63,9 @@ def in_transaction(wrapper: Any) -> bool:
     try:
         ask(wrapper, "SET TRANSACTION READ WRITE")
     except DatabaseError as error:
-        assert error.args[0] == 1568, error  # "can't be changed while a transaction is in progress"
-        return True
+        if error.args[0] == 1568:  # "can't be changed while a transaction is in progress"
+            return True
+        raise
     return False
 
 

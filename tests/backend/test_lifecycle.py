@@ -49,7 +49,10 @@ def one_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDat
 
 @pytest.fixture
 def mariadb(one_mariadb: PrivateDatabase) -> PrivateDatabase:
-    """A server, a MySQL if that was chosen, that the tests here stop and start; making one for each test would take longer than the tests."""
+    """A server that the tests here stop and start; making one for each test would take longer than the tests.
+
+    It is a MySQL if that was chosen.
+    """
     return one_mariadb.start()
 
 
