@@ -26,7 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.utils import OperationalError
 
-from .errors import FenceRejected
+from .errors import FenceRejected, LockTimeout
 from .groups import ancestors
 
 TABLE = "pooling_fence"
