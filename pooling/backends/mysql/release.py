@@ -1,0 +1,287 @@
+"""When a wrapper gives its pooled connection back, and when it must not.
+
+Under ``release="request"`` that is at `close()`. Under ``release="transaction"`` it is as soon as nothing needs it any
+more: after the outermost COMMIT or ROLLBACK, or at the end of a cursor outside of a transaction. The wrapper is
+then *parked*: its attribute ``connection`` is not there, and whoever reads it, Django or a user, gets a connection
+from the pool by `__getattr__`. While there is one it is an ordinary attribute, so that nobody pays for this.
+
+A connection stays with its wrapper
+
+* in a transaction, with autocommit off, and with a session that is not clean;
+* while a cursor is open, or anybody at all has a reference to the driver's connection: the interpreter counts them;
+* after a statement that its user may want to ask about, until his next one: one that failed or had warnings, one
+  without rows of which nobody has read ``cursor.lastrowid`` or ``cursor.rowcount`` (Django's ORM reads one of them),
+  and any that names LAST_INSERT_ID, ROW_COUNT or FOUND_ROWS.
+
+So most questions meet the connection that can answer. One that comes later is refused (`SessionRecord`), since another
+connection would answer about somebody else's statement.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any
+
+from django.db import IntegrityError, OperationalError
+from django.db.backends.mysql import base as mysql
+from django.db.backends.utils import debug_transaction
+from django.utils.asyncio import async_unsafe
+
+from pooling.pool.state import COUNTS_REFERENCES
+
+from .driver import Connection
+
+log = logging.getLogger("pooling.backends")
+
+
+def _alone() -> int:
+    """What `sys.getrefcount` says in `_releasable` of a connection that only its wrapper and its pool refer to."""
+    wrapper = {"connection": object()}
+    pool = [wrapper.get("connection")]
+    connection = wrapper.get("connection")
+    return sys.getrefcount(connection) if pool else 0
+
+
+_ALONE = _alone()
+
+
+class ReleasingCursor(mysql.CursorWrapper):
+    """Django's cursor of a connection that goes back when the cursor is closed."""
+
+    def __init__(self, cursor: Any, wrapper: Releasing) -> None:
+        super().__init__(cursor)
+        self.wrapper = wrapper
+        self._used = self._failed = self._answered = False
+
+    def execute(self, query: Any, args: Any = None) -> Any:
+        return self._run(super().execute, query, args)
+
+    def executemany(self, query: Any, args: Any) -> Any:
+        return self._run(super().executemany, query, args)
+
+    def callproc(self, procname: Any, args: Any = ()) -> Any:
+        return self._run(self.cursor.callproc, procname, args)
+
+    def _run(self, method: Any, *args: Any) -> Any:
+        self._used, self._failed, self._answered = True, True, False
+        try:
+            result = method(*args)
+        except BaseException as error:
+            # Its frames have the connection among their variables: an error that somebody keeps, as Django does with
+            # the one that broke a transaction, would look like a user of the connection.
+            error.__traceback__ = None
+            if isinstance(error, IntegrityError) and error.__context__ is not None:
+                error.__context__.__traceback__ = None  # the driver's, for which Django put this one
+            raise
+        self._failed = False
+        return result
+
+    @property
+    def lastrowid(self) -> Any:
+        self._answered = True
+        return self.cursor.lastrowid
+
+    @property
+    def rowcount(self) -> Any:
+        self._answered = True
+        return self.cursor.rowcount
+
+    def close(self) -> None:
+        cursor, connection = self.cursor, self.cursor.connection
+        if self._used and connection is not None:
+            self._used = False
+            connection.kept = bool(
+                self._failed
+                or cursor.warning_count
+                or connection.about
+                or (cursor.description is None and not self._answered)
+            )
+        del connection
+        try:
+            cursor.close()
+        finally:
+            self.wrapper._release()
+
+
+class Releasing(mysql.DatabaseWrapper):
+    """The half of `DatabaseWrapper` that is about giving back."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._checking_out = False
+        self._checking_health = False
+
+    # ----- at the end -----
+
+    @async_unsafe
+    def close(self) -> None:
+        if self._parked:
+            self.connection = None
+        super().close()
+
+    def _close(self) -> None:
+        if isinstance(self.connection, Connection):
+            with self.wrap_database_errors:
+                self._give_back(discard=self.connection.broken or self._checking_health)
+        else:
+            super()._close()  # type: ignore[misc]
+
+    def _give_back(self, *, discard: bool) -> None:
+        # Forgotten first: whatever happens below, this wrapper has it no more.
+        connection, self.connection = self.connection, None
+        pool, connection.pool = connection.pool, None
+        if connection.abandoned or pool is None:
+            return
+        try:
+            if discard:
+                pool.discard(connection)
+            else:
+                pool.putconn(connection)
+        except ValueError as error:
+            # The thread that took it ended without closing, and this one comes too late. The pool has seen to it.
+            log.warning("%s: %s", self.alias, error)
+
+    def is_usable(self) -> bool:
+        parked = self._parked
+        try:
+            if self.connection is None:
+                return False
+        except OperationalError:  # there was none to be had
+            return False
+        if not isinstance(self.connection, Connection):
+            return bool(super().is_usable())
+        if self.connection.abandoned or not super().is_usable():
+            # Given back, it would be the first that the next checkout gets.
+            self.connection.broken = True
+            return False
+        if parked:
+            self._release()
+        return True
+
+    def close_if_health_check_failed(self) -> None:
+        # Called before every cursor and every transaction.
+        if self._parked:
+            return  # the pool judges what it lends
+        if isinstance(self.connection, Connection) and self.connection.abandoned:
+            # Made before a fork: it is the parent's. A transaction of the parent cannot be gone on with.
+            self.close()
+        # Whatever this closes has failed its check: given back, it would be the first that the next checkout gets.
+        self._checking_health = True
+        try:
+            super().close_if_health_check_failed()
+        finally:
+            self._checking_health = False
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        if self._parked:
+            self.close()
+        else:
+            super().close_if_unusable_or_obsolete()
+
+    # ----- earlier -----
+
+    @property
+    def _parked(self) -> bool:
+        return "connection" not in self.__dict__
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "connection":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        # `connect()` is not for this: to Django, and to receivers of `connection_created`, it is the same connection.
+        with self.wrap_database_errors:
+            connection = self.get_new_connection(self.get_connection_params())
+        self.connection = connection
+        return connection
+
+    def _releasable(self) -> bool:
+        """Whether nobody would miss the connection: no transaction, cursor, reference to it or session state."""
+        connection = self.__dict__.get("connection")
+        return (
+            isinstance(connection, Connection)
+            and not self.in_atomic_block
+            and self.autocommit
+            and not self._checking_out
+            and connection.clean
+            and not connection.has_open_cursors
+            and not (COUNTS_REFERENCES and sys.getrefcount(connection) > _ALONE)
+        )
+
+    def _park(self) -> None:
+        self._give_back(discard=False)
+        del self.connection
+
+    def _release(self) -> None:
+        """Park, if the connection is one that goes back early and nothing needs it now."""
+        connection = self.__dict__.get("connection")
+        if connection is None or not getattr(connection, "multiplexed", False) or connection.kept:
+            return
+        del connection
+        # A generator that is collected closes its cursor in whatever thread that happens.
+        ours = self.allow_thread_sharing or self._thread_ident == threading.get_ident()
+        if ours and self._releasable():
+            self._park()
+
+    def release_if_clean(self) -> bool:
+        """Give the pooled connection back early, before a wait for something else, and say whether it was done.
+
+        Nothing happens without a pool, in a transaction, with autocommit off, with a session that is not clean, or
+        while a cursor is open, or the driver's connection in somebody's hands, that its user may want to go on with.
+        """
+        if not self.in_atomic_block:
+            self.rollback_exc = None  # its traceback may have the connection, and nobody asks for it any more
+        if self.run_on_commit or not self._releasable():
+            return False
+        if self.connection.multiplexed:
+            self._park()
+        else:
+            self.close()
+        return True
+
+    @async_unsafe
+    def create_cursor(self, name: Any = None) -> Any:
+        cursor = super().create_cursor(name)
+        if getattr(self.connection, "multiplexed", False):
+            return ReleasingCursor(cursor.cursor, self)
+        return cursor
+
+    @async_unsafe
+    def get_autocommit(self) -> bool:
+        if self._parked:
+            return bool(self.autocommit)
+        connects = self.connection is None
+        autocommit = bool(super().get_autocommit())
+        if connects:
+            self._release()
+        return autocommit
+
+    @async_unsafe
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().set_autocommit(autocommit, *args, **kwargs)
+        finally:
+            if autocommit:
+                self._release()
+
+    def _start_transaction_under_autocommit(self) -> None:
+        # Django looks for this method when `atomic()` begins, and calls it instead of `_set_autocommit(False)`.
+        with debug_transaction(self, "BEGIN"), self.wrap_database_errors:
+            connection = self.connection
+            if isinstance(connection, Connection):
+                connection.begin_atomic()
+            else:
+                connection.autocommit(False)
+
+    def run_and_clear_commit_hooks(self) -> None:
+        # Their transaction is over, and they may well wait for something else than this database.
+        self._release()
+        super().run_and_clear_commit_hooks()
+
+    def _commit(self) -> None:
+        if not self._parked:
+            super()._commit()  # type: ignore[misc]
+
+    def _rollback(self) -> None:
+        if not self._parked:
+            super()._rollback()  # type: ignore[misc]
