@@ -150,7 +150,14 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
         return super().send_query(*args, **kwargs)
 
     def store_result(self) -> Any:
-        result = super().store_result()
+        try:
+            result = super().store_result()
+        except MySQLdb.Error as error:
+            # INSERT … RETURNING fails here: its columns come before the error. The server's is the end of the answer;
+            # after the client library's own, 2000 to 2999, rows may be left.
+            self.pending = 2000 <= _code(error) < 3000
+            self._failed(error)
+            raise
         self.pending = self.streaming = False
         return result
 

@@ -47,8 +47,43 @@ def _alone() -> int:
 _ALONE = _alone()
 
 
-class ReleasingCursor(mysql.CursorWrapper):
-    """Django's cursor of a connection that goes back when the cursor is closed."""
+class PooledCursor(mysql.CursorWrapper):
+    """Django's cursor, leaving no trace of the connection in the errors that it raises.
+
+    The driver's frames have it among their variables. An error that somebody keeps, as Django does with the one that
+    broke a transaction, or that merely waits for the garbage collector, would look like a user of the connection.
+    """
+
+    def execute(self, query: Any, args: Any = None) -> Any:
+        try:
+            return super().execute(query, args)
+        except BaseException as error:
+            _cut(error)
+            raise
+
+    def executemany(self, query: Any, args: Any) -> Any:
+        try:
+            return super().executemany(query, args)
+        except BaseException as error:
+            _cut(error)
+            raise
+
+    def callproc(self, procname: Any, args: Any = ()) -> Any:
+        try:
+            return self.cursor.callproc(procname, args)
+        except BaseException as error:
+            _cut(error)
+            raise
+
+
+def _cut(error: BaseException) -> None:
+    error.__traceback__ = None
+    if isinstance(error, IntegrityError) and error.__context__ is not None:
+        error.__context__.__traceback__ = None  # the driver's own, for which Django put this one
+
+
+class ReleasingCursor(PooledCursor):
+    """The cursor of a connection that goes back when the cursor is closed."""
 
     def __init__(self, cursor: Any, wrapper: Releasing) -> None:
         super().__init__(cursor)
@@ -56,25 +91,17 @@ class ReleasingCursor(mysql.CursorWrapper):
         self._used = self._failed = self._answered = False
 
     def execute(self, query: Any, args: Any = None) -> Any:
-        return self._run(super().execute, query, args)
+        return self._watched(super().execute, query, args)
 
     def executemany(self, query: Any, args: Any) -> Any:
-        return self._run(super().executemany, query, args)
+        return self._watched(super().executemany, query, args)
 
     def callproc(self, procname: Any, args: Any = ()) -> Any:
-        return self._run(self.cursor.callproc, procname, args)
+        return self._watched(super().callproc, procname, args)
 
-    def _run(self, method: Any, *args: Any) -> Any:
+    def _watched(self, method: Any, *args: Any) -> Any:
         self._used, self._failed, self._answered = True, True, False
-        try:
-            result = method(*args)
-        except BaseException as error:
-            # Its frames have the connection among their variables: an error that somebody keeps, as Django does with
-            # the one that broke a transaction, would look like a user of the connection.
-            error.__traceback__ = None
-            if isinstance(error, IntegrityError) and error.__context__ is not None:
-                error.__context__.__traceback__ = None  # the driver's, for which Django put this one
-            raise
+        result = method(*args)
         self._failed = False
         return result
 
@@ -89,7 +116,15 @@ class ReleasingCursor(mysql.CursorWrapper):
         return self.cursor.rowcount
 
     def close(self) -> None:
-        cursor, connection = self.cursor, self.cursor.connection
+        self._judge(self.cursor)
+        try:
+            self.cursor.close()
+        finally:
+            self.wrapper._release()
+
+    def _judge(self, cursor: Any) -> None:
+        """Write down whether the user may want to ask about the last statement."""
+        connection = cursor.connection
         if self._used and connection is not None:
             self._used = False
             connection.kept = bool(
@@ -98,11 +133,6 @@ class ReleasingCursor(mysql.CursorWrapper):
                 or connection.about
                 or (cursor.description is None and not self._answered)
             )
-        del connection
-        try:
-            cursor.close()
-        finally:
-            self.wrapper._release()
 
 
 class Releasing(mysql.DatabaseWrapper):
@@ -241,10 +271,11 @@ class Releasing(mysql.DatabaseWrapper):
 
     @async_unsafe
     def create_cursor(self, name: Any = None) -> Any:
-        cursor = super().create_cursor(name)
-        if getattr(self.connection, "multiplexed", False):
-            return ReleasingCursor(cursor.cursor, self)
-        return cursor
+        connection = self.connection
+        if not isinstance(connection, Connection):
+            return super().create_cursor(name)
+        cursor = connection.cursor()
+        return ReleasingCursor(cursor, self) if connection.multiplexed else PooledCursor(cursor)
 
     @async_unsafe
     def get_autocommit(self) -> bool:
