@@ -86,13 +86,13 @@ def test_ends(statement: bytes) -> None:
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        (b"SELECT LAST_INSERT_ID()", About.LEAVES | About.ASKS_NUMBERS),
-        (b"INSERT INTO t VALUES (last_insert_id( /* x */ ))", About.LEAVES | About.ASKS_NUMBERS),
-        (b"SELECT @@identity", About.ASKS_NUMBERS),
-        (b"SELECT @@session.last_insert_id", About.LEAVES | About.ASKS_NUMBERS),
-        (b"SELECT ROW_COUNT()", About.LEAVES | About.ASKS_NUMBERS),
-        (b"SELECT found_rows ()", About.LEAVES | About.ASKS_NUMBERS),
-        (b"SELECT /*! ROW_COUNT() */ 1", About.LEAVES | About.ASKS_NUMBERS),
+        (b"SELECT LAST_INSERT_ID()", About.LEAVES | About.ASKS_NUMBER),
+        (b"INSERT INTO t VALUES (last_insert_id( /* x */ ))", About.LEAVES | About.ASKS_NUMBER),
+        (b"SELECT @@identity", About.ASKS_NUMBER),
+        (b"SELECT @@session.last_insert_id", About.LEAVES | About.ASKS_NUMBER),
+        (b"SELECT ROW_COUNT()", About.LEAVES | About.ASKS_COUNTS),
+        (b"SELECT found_rows ()", About.LEAVES | About.ASKS_COUNTS),
+        (b"SELECT /*! ROW_COUNT() */ 1", About.LEAVES | About.ASKS_COUNTS),
         (b"SHOW WARNINGS", About.ASKS_WARNINGS),
         (b"show count(*) errors", About.ASKS_WARNINGS),
         (b"SELECT @@warning_count", About.ASKS_WARNINGS),
@@ -113,5 +113,5 @@ def test_what_it_asks_about_the_statement_before(statement: bytes, expected: Abo
 
 def test_whether_a_backslash_escapes_decides_what_is_code() -> None:
     statement = b"SELECT 'a\\', ROW_COUNT(), '"
-    assert not about(statement, backslash=True) & About.ASKS_NUMBERS
-    assert about(statement, backslash=False) & About.ASKS_NUMBERS
+    assert not about(statement, backslash=True) & About.ASKS_COUNTS
+    assert about(statement, backslash=False) & About.ASKS_COUNTS

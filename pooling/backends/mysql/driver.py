@@ -20,7 +20,7 @@ from MySQLdb.cursors import BaseCursor
 from pooling.pool import Failure
 
 from .options import BackendOptions
-from .record import SessionRecord
+from .record import FORGET_MESSAGES, SessionRecord
 
 _CAPACITY = frozenset({1040, 1203, 1226})
 # 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
@@ -67,7 +67,7 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     def lend(self, pool: Any) -> None:
         """It is somebody's from here on, out of ``pool``."""
         self.pool = pool
-        self.foreign, self.kept = self.multiplexed, False
+        self.lent()
 
     # ----- cursors -----
     # A cursor may outlive its user's time with the connection, and would then speak on the next user's session.
@@ -159,11 +159,13 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
             self._failed(error)
             raise
         self.pending = self.streaming = False
+        if self.multiplexed and self.warning_count():
+            self.messages = True
         return result
 
     def use_result(self) -> Any:
         # Before the call, so that no interrupt comes between the two.
-        self.streaming = True
+        self.streaming = self.messages = True
         result = super().use_result()
         self.pending = False
         return result
@@ -353,7 +355,7 @@ class MySQLDriver:
             conn.broken = conn.broken or not conn.read_to_the_end()
         if conn._cursors:
             conn.detach_cursors()
-        if conn.clean:
+        if conn.clean and not (conn.messages and conn.multiplexed):
             return bool(conn.open)
         if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
             return False
@@ -362,13 +364,18 @@ class MySQLDriver:
             return False
         try:
             if conn.dirty:
-                return self._renew(conn)
-            conn.rollback()
-            conn.autocommit(self.autocommit)
+                if not self._renew(conn):
+                    return False
+            elif not conn.clean:
+                conn.rollback()
+                conn.autocommit(self.autocommit)
+            if conn.multiplexed:
+                conn.say(FORGET_MESSAGES)
         except MySQLdb.Error:
             conn.broken = True
             return False
         conn.settle(implicit=not self.autocommit)
+        conn.messages = False
         return True
 
     def _renew(self, conn: Connection) -> bool:

@@ -6,6 +6,7 @@ asked about its state.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from .session import About, Effect, about, classify
@@ -13,7 +14,10 @@ from .session import About, Effect, about, classify
 # Errors that undo one statement and never the transaction around it, those that Django's own code provokes.
 _STATEMENT_ONLY = frozenset({1048, 1054, 1062, 1064, 1146, 1364, 1406, 1451, 1452})
 # It reads a table, so the messages of the statement before are gone; on MariaDB most other statements leave them.
-_FORGET_WARNINGS = b"SELECT 1 FROM (SELECT 1) AS nothing"
+FORGET_MESSAGES = b"SELECT 1 FROM (SELECT 1) AS nothing"
+# What a new session answers when it is asked for its last number and for the rows found.
+_NO_NUMBER, _NO_ROWS = b"DO LAST_INSERT_ID(0)", b"SELECT 1 LIMIT 0"
+_NUMBERING = re.compile(rb"INSERT|REPLACE|LOAD|CALL|EXECUTE", re.IGNORECASE)
 _GONE = (
     "This statement asks for what the session says about the statement before it (LAST_INSERT_ID(), ROW_COUNT(), "
     "FOUND_ROWS()), but with release='transaction' the connection of that statement has gone back to the pool. Ask "
@@ -29,8 +33,9 @@ class SessionRecord:
 
     ``starting``: `begin_atomic` uses START TRANSACTION. ``started``: it did. ``doubtful``: it may be over already.
 
-    ``multiplexed``: the connection goes from user to user in the middle of their requests. ``foreign``: its last
-    statement was somebody else's. ``about``: what the last one asked. ``kept``: its user may want to ask about it.
+    ``multiplexed``: the connection goes from user to user in the middle of their requests. Then only: ``foreign``: its
+    last statement was somebody else's. ``about``: what the last one asked. ``kept``: its user may want to ask about it.
+    ``numbered``, ``found``: LAST_INSERT_ID() and FOUND_ROWS() may be of its user's. ``messages``: there may be some.
     """
 
     multiplexed = starting = False
@@ -51,7 +56,7 @@ class SessionRecord:
             """Send a statement that is nobody's, and throw away what comes."""
 
     def __init__(self, **kwargs: Any) -> None:
-        self.broken = self.foreign = False
+        self.broken = self.foreign = self.numbered = self.found = self.messages = False
         self.about = About.NOTHING
         self.settle(implicit=False)
         super().__init__(**kwargs)
@@ -100,17 +105,27 @@ class SessionRecord:
 
     def failed(self, code: int) -> None:
         """A statement ended with an error of the server's or the client library's."""
+        self.messages = True
         self.doubtful = self.doubtful or (self.started and code not in _STATEMENT_ONLY)
 
+    def lent(self) -> None:
+        """It is somebody else's from here on."""
+        self.foreign, self.kept, self.numbered, self.found = self.multiplexed, False, False, False
+
     def _heed(self, statement: bytes) -> None:
+        """Let no statement ask this session about somebody else's. Messages are not there: a return forgets them."""
         escapes = b"\\" not in statement or self.string_literal(b"'") == b"'\\''"
         asked = about(statement, backslash=escapes)
-        if self.foreign and asked & About.ASKS_NUMBERS:
-            raise self.ProgrammingError(_GONE)
-        if self.foreign and asked & About.ASKS_WARNINGS:
-            # Its user's last statement had none, or he would have kept his connection.
-            self.say(_FORGET_WARNINGS)
+        if asked & (About.ASKS_NUMBER | About.ASKS_COUNTS):
+            if self.foreign:
+                raise self.ProgrammingError(_GONE)
+            if asked & About.ASKS_NUMBER and not self.numbered:
+                self.say(_NO_NUMBER)
+            if not self.found and b"FOUND_ROWS" in statement.upper():
+                self.say(_NO_ROWS)
         self.about, self.foreign = asked, False
+        self.numbered = self.numbered or bool(asked & About.LEAVES or _NUMBERING.search(statement))
+        self.found = self.found or b"SELECT" in statement.upper()
 
     # ----- transactions -----
 

@@ -30,7 +30,8 @@ class About(enum.IntFlag):
     NOTHING = 0
     LEAVES = 1  # it leaves something there that a SELECT commonly does not
     ASKS_WARNINGS = 2  # it asks for the messages of the statement before
-    ASKS_NUMBERS = 4  # it asks for its numbers: LAST_INSERT_ID(), ROW_COUNT(), FOUND_ROWS()
+    ASKS_COUNTS = 4  # it asks for ROW_COUNT() or FOUND_ROWS()
+    ASKS_NUMBER = 8  # it asks for LAST_INSERT_ID()
 
 
 _CLEAN_WORDS = frozenset(
@@ -52,10 +53,8 @@ _END = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s*\Z", re.IGNORECASE)
 _CHAIN = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s+AND\s+CHAIN\s*\Z", re.IGNORECASE)
 _ROLLBACK_TO = re.compile(rb"\s*ROLLBACK(?:\s+WORK)?\s+TO\b", re.IGNORECASE)
 _VARIABLE = rb"@@(?:(?:SESSION|LOCAL)\s*\.\s*)?"
-_NUMBERS = re.compile(
-    rb"\b(?:LAST_INSERT_ID|ROW_COUNT|FOUND_ROWS)\s*\(\s*\)|" + _VARIABLE + rb"(?:IDENTITY|INSERT_ID|LAST_INSERT_ID)\b",
-    re.IGNORECASE,
-)
+_NUMBER = re.compile(rb"\bLAST_INSERT_ID\s*\(\s*\)|" + _VARIABLE + rb"(?:IDENTITY|LAST_INSERT_ID)\b", re.IGNORECASE)
+_COUNTS = re.compile(rb"\b(?:ROW_COUNT|FOUND_ROWS)\s*\(\s*\)", re.IGNORECASE)
 _WARNINGS = re.compile(
     rb"\bSHOW\s+(?:COUNT\s*\(\s*\*\s*\)\s*)?(?:WARNINGS|ERRORS)\b|\bGET\s.*\bDIAGNOSTICS\b|"
     + _VARIABLE
@@ -126,8 +125,10 @@ def about(statement: bytes, *, backslash: bool) -> About:
     elif not (b"WARNING" in upper or b"ERROR" in upper or b"@@" in upper or b"DIAGNOSTICS" in upper):
         return found
     code = (_TOKENS if backslash else _TOKENS_PLAIN).sub(b" ", statement)
-    if _NUMBERS.search(code):
-        found |= About.ASKS_NUMBERS
+    if _NUMBER.search(code):
+        found |= About.ASKS_NUMBER
+    if _COUNTS.search(code):
+        found |= About.ASKS_COUNTS
     if _WARNINGS.search(code):
         found |= About.ASKS_WARNINGS
     return found
