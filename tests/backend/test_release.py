@@ -262,6 +262,7 @@ def test_connection_created_comes_once(two: Any) -> None:
     finally:
         connection_created.disconnect(receiver)
     assert told == [two[0]] * 2
+    assert two[0].pool.get_stats()["requests_num"] == 4  # with the receiver's own statement no more
 
 
 def test_what_needs_no_connection_takes_none(make: Any) -> None:

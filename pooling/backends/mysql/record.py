@@ -35,6 +35,7 @@ class SessionRecord:
 
     ``multiplexed``: the connection goes from user to user in the middle of their requests. Then only: ``foreign``: its
     last statement was somebody else's. ``about``: what the last one asked. ``kept``: its user may want to ask about it.
+    ``statements``: how many there were.
     ``numbered``, ``found``: LAST_INSERT_ID() and FOUND_ROWS() may be of its user's. ``messages``: there may be some.
     """
 
@@ -58,6 +59,7 @@ class SessionRecord:
     def __init__(self, **kwargs: Any) -> None:
         self.broken = self.foreign = self.numbered = self.found = self.messages = False
         self.about = About.NOTHING
+        self.statements = 0
         self.settle(implicit=False)
         super().__init__(**kwargs)
 
@@ -124,6 +126,7 @@ class SessionRecord:
             if not self.found and b"FOUND_ROWS" in statement.upper():
                 self.say(_NO_ROWS)
         self.about, self.foreign = asked, False
+        self.statements += 1
         self.numbered = self.numbered or bool(asked & About.LEAVES or _NUMBERING.search(statement))
         self.found = self.found or b"SELECT" in statement.upper()
 

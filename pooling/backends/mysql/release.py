@@ -88,7 +88,8 @@ class ReleasingCursor(PooledCursor):
     def __init__(self, cursor: Any, wrapper: Releasing) -> None:
         super().__init__(cursor)
         self.wrapper = wrapper
-        self._used = self._failed = self._answered = False
+        self._said = -1  # the number of its last statement on the connection
+        self._failed = self._answered = False
 
     def execute(self, query: Any, args: Any = None) -> Any:
         return self._watched(super().execute, query, args)
@@ -100,8 +101,12 @@ class ReleasingCursor(PooledCursor):
         return self._watched(super().callproc, procname, args)
 
     def _watched(self, method: Any, *args: Any) -> Any:
-        self._used, self._failed, self._answered = True, True, False
-        result = method(*args)
+        self._failed, self._answered = True, False
+        try:
+            result = method(*args)
+        finally:
+            if self.cursor.connection is not None:
+                self._said = self.cursor.connection.statements
         self._failed = False
         return result
 
@@ -125,8 +130,7 @@ class ReleasingCursor(PooledCursor):
     def _judge(self, cursor: Any) -> None:
         """Write down whether the user may want to ask about the last statement."""
         connection = cursor.connection
-        if self._used and connection is not None:
-            self._used = False
+        if connection is not None and self._said == connection.statements:
             connection.kept = bool(
                 self._failed
                 or cursor.warning_count
@@ -230,8 +234,7 @@ class Releasing(mysql.DatabaseWrapper):
         connection = self.__dict__.get("connection")
         return (
             isinstance(connection, Connection)
-            and not self.in_atomic_block
-            and self.autocommit
+            and self.autocommit  # off in every transaction, as Django sees it
             and not self._checking_out
             and connection.clean
             and not connection.has_open_cursors
