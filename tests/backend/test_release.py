@@ -130,7 +130,8 @@ def test_after_an_error_that_broke_the_transaction(mine: Any) -> None:
 def test_an_error_that_somebody_keeps_does_not_keep_the_connection(mine: Any) -> None:
     Account.objects.create(name="x")
     kept = []
-    for statement in ("SELECT nothing", f"INSERT INTO {Account._meta.db_table} (name, balance) VALUES (NULL, 0)"):
+    # The last one is an error of the driver's that Django gives another type.
+    for statement in ("SELECT nothing", "SELECT CAST(0 AS UNSIGNED) - 1"):
         with pytest.raises(DatabaseError) as caught:
             ask(mine, statement)
         kept.append(caught.value)
@@ -461,6 +462,8 @@ def test_warnings(mine: Any, two: Any) -> None:
     [[level, code, text]] = ask(mine, "SHOW WARNINGS")
     assert (level, code) == ("Note", 1051)
     assert "nothing_of_the_kind" in text
+    assert ask(mine, "SELECT CAST('a' AS SIGNED)") == ((0,),)
+    assert ask(mine, "SHOW WARNINGS")[0][1] == 1292
     assert ask(mine, f"SELECT COUNT(*) FROM {LEFT}") == ((0,),)
     assert free(mine)
     with pytest.raises(DatabaseError):

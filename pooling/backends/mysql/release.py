@@ -9,12 +9,12 @@ A connection stays with its wrapper
 
 * in a transaction, with autocommit off, and with a session that is not clean;
 * while a cursor is open, or anybody at all has a reference to the driver's connection: the interpreter counts them;
-* after a statement that its user may want to ask about, until his next one: one that failed or had warnings, one
-  without rows of which nobody has read ``cursor.lastrowid`` or ``cursor.rowcount`` (Django's ORM reads one of them),
-  and any that names LAST_INSERT_ID, ROW_COUNT or FOUND_ROWS.
+* after a statement that its user may want to ask about, until his next one: one that had warnings, one without a
+  result, failed ones too, of which nobody has read ``cursor.lastrowid`` or ``cursor.rowcount`` (Django's ORM reads one
+  of them), and any that names LAST_INSERT_ID, ROW_COUNT, FOUND_ROWS or warnings.
 
-So most questions meet the connection that can answer. One that comes later is refused (`SessionRecord`), since another
-connection would answer about somebody else's statement.
+So most questions meet the connection that can answer. A later one is refused (see `SessionRecord`), since another
+connection would answer about somebody else's statement. That depends on the code alone, not on how busy the pool is.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class ReleasingCursor(PooledCursor):
         super().__init__(cursor)
         self.wrapper = wrapper
         self._said = -1  # the number of its last statement on the connection
-        self._failed = self._answered = False
+        self._answered = False
 
     def execute(self, query: Any, args: Any = None) -> Any:
         return self._watched(super().execute, query, args)
@@ -101,14 +101,12 @@ class ReleasingCursor(PooledCursor):
         return self._watched(super().callproc, procname, args)
 
     def _watched(self, method: Any, *args: Any) -> Any:
-        self._failed, self._answered = True, False
+        self._answered = False
         try:
-            result = method(*args)
+            return method(*args)
         finally:
             if self.cursor.connection is not None:
                 self._said = self.cursor.connection.statements
-        self._failed = False
-        return result
 
     @property
     def lastrowid(self) -> Any:
@@ -132,10 +130,7 @@ class ReleasingCursor(PooledCursor):
         connection = cursor.connection
         if connection is not None and self._said == connection.statements:
             connection.kept = bool(
-                self._failed
-                or cursor.warning_count
-                or connection.about
-                or (cursor.description is None and not self._answered)
+                cursor.warning_count or connection.about or (cursor.description is None and not self._answered)
             )
 
 
@@ -237,8 +232,8 @@ class Releasing(mysql.DatabaseWrapper):
             and self.autocommit  # off in every transaction, as Django sees it
             and not self._checking_out
             and connection.clean
-            and not connection.has_open_cursors
-            and not (COUNTS_REFERENCES and sys.getrefcount(connection) > _ALONE)
+            # A cursor that is open refers to it as well.
+            and (sys.getrefcount(connection) <= _ALONE if COUNTS_REFERENCES else not connection.has_open_cursors)
         )
 
     def _park(self) -> None:
@@ -262,8 +257,6 @@ class Releasing(mysql.DatabaseWrapper):
         Nothing happens without a pool, in a transaction, with autocommit off, with a session that is not clean, or
         while a cursor is open, or the driver's connection in somebody's hands, that its user may want to go on with.
         """
-        if not self.in_atomic_block:
-            self.rollback_exc = None  # its traceback may have the connection, and nobody asks for it any more
         if self.run_on_commit or not self._releasable():
             return False
         if self.connection.multiplexed:
