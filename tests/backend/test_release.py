@@ -685,6 +685,15 @@ def test_whoever_waits_for_a_lock_holds_no_connection(waiting: Any, before: Call
     del kept
 
 
+def test_whoever_asks_for_a_lock_needs_no_connection_for_that(waiting: Any, make: Any) -> None:
+    wrapper, _ = waiting
+    other = make(wrapper.settings_dict["OPTIONS"]["pool"])
+    after_a_query()
+    wrapper.release_if_clean()
+    with other.cursor(), pytest.raises(LockTimeout), locked(writes=["release-test"], wait=0.01):
+        raise AssertionError("must not be entered")
+
+
 def with_an_open_cursor() -> Any:
     cursor = connections["default"].cursor()
     cursor.execute("SELECT 1")

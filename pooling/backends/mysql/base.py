@@ -6,7 +6,8 @@ What a user changed in the session is undone before the next one gets it. What m
 statement is not, since that would cost a round trip each time: ``LAST_INSERT_ID()``, ``ROW_COUNT()``,
 ``FOUND_ROWS()``, ``@@warning_count`` and ``SHOW WARNINGS`` tell the next user about a statement of the last one. Ask
 for them only after a statement of your own in the same checkout; Django takes its primary keys from the answer to the
-INSERT itself and is not concerned. What stored functions and triggers do to the session is not seen either.
+INSERT itself and is not concerned. (``release="transaction"`` has more users and its own rule: see `release`.)
+What stored functions and triggers do to the session is not seen either.
 """
 
 from __future__ import annotations
