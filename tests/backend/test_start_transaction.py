@@ -287,7 +287,7 @@ def test_closed_inside(mine: Any, observer: Any) -> None:
 
 def test_left_open_it_is_rolled_back(mine: Any, observer: Any) -> None:
     mine.ensure_connection()
-    mine.connection.begin_atomic()
+    mine.connection.start_transaction()
     add("lost")
     assert not mine.release_if_clean()
     mine.close()

@@ -31,7 +31,7 @@ class SessionRecord:
     does not show. ``pending``: a statement was sent whose result nobody has taken. ``streaming``: one was taken row
     by row, and is not known to be read to its end. ``implicit``: every statement may open a transaction.
 
-    ``starting``: `begin_atomic` uses START TRANSACTION. ``started``: it did. ``doubtful``: it may be over already.
+    ``starting``: `atomic()` is to use `start_transaction`. ``started``: it did. ``doubtful``: that one may be over.
 
     ``multiplexed``: the connection goes from user to user in the middle of their requests. Then only: ``foreign``: its
     last statement was somebody else's. ``about``: what the last one asked. ``kept``: its user may want to ask about it.
@@ -132,17 +132,14 @@ class SessionRecord:
 
     # ----- transactions -----
 
-    def begin_atomic(self) -> None:
-        """Begin what `atomic()` needs: autocommit off or, with ``starting``, START TRANSACTION under autocommit.
+    def start_transaction(self) -> None:
+        """Begin what `atomic()` needs, under autocommit.
 
         Two things end a transaction behind its user's back, an implicit commit and an error by which the server
         rolls back everything; with autocommit on, his next statements would be committed one by one. The server's
         answer does not show it. So when it may have happened, autocommit is switched off before the next statement:
         from there on all is as it would be without ``starting``.
         """
-        if not self.starting:
-            self.autocommit(False)
-            return
         self.transaction = True
         self.say(b"START TRANSACTION")
         self.started = True

@@ -2,8 +2,8 @@
 
 Under ``release="request"`` that is at `close()`. Under ``release="transaction"`` it is as soon as nothing needs it any
 more: after the outermost COMMIT or ROLLBACK, or at the end of a cursor outside of a transaction. The wrapper is
-then *parked*: its attribute ``connection`` is not there, and whoever reads it, Django or a user, gets a connection
-from the pool by `__getattr__`. While there is one it is an ordinary attribute, so that nobody pays for this.
+then *parked*: it has no attribute ``connection`` of its own, and whoever reads it, Django or a user, gets one from the
+pool, by way of the class's. While there is one it is an ordinary attribute, so that nobody pays for this.
 
 A connection stays with its wrapper
 
@@ -27,7 +27,6 @@ from typing import Any
 from django.db import IntegrityError, OperationalError
 from django.db.backends.mysql import base as mysql
 from django.db.backends.utils import debug_transaction
-from django.utils.asyncio import async_unsafe
 
 from pooling.pool.state import COUNTS_REFERENCES
 
@@ -134,8 +133,17 @@ class ReleasingCursor(PooledCursor):
             )
 
 
+class _Attachment:
+    """What ``connection`` is while the wrapper has none: an attribute of the instance comes before it."""
+
+    def __get__(self, wrapper: Releasing | None, owner: type | None = None) -> Any:
+        return self if wrapper is None else wrapper._attach()
+
+
 class Releasing(mysql.DatabaseWrapper):
     """The half of `DatabaseWrapper` that is about giving back."""
+
+    connection: Any = _Attachment()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -144,7 +152,6 @@ class Releasing(mysql.DatabaseWrapper):
 
     # ----- at the end -----
 
-    @async_unsafe
     def close(self) -> None:
         if self._parked:
             self.connection = None
@@ -215,9 +222,7 @@ class Releasing(mysql.DatabaseWrapper):
     def _parked(self) -> bool:
         return "connection" not in self.__dict__
 
-    def __getattr__(self, name: str) -> Any:
-        if name != "connection":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def _attach(self) -> Any:
         # `connect()` is not for this: to Django, and to receivers of `connection_created`, it is the same connection.
         with self.wrap_database_errors:
             connection = self.get_new_connection(self.get_connection_params())
@@ -247,7 +252,7 @@ class Releasing(mysql.DatabaseWrapper):
             return
         del connection
         # A generator that is collected closes its cursor in whatever thread that happens.
-        ours = self.allow_thread_sharing or self._thread_ident == threading.get_ident()
+        ours = self.allow_thread_sharing or self._thread_ident == threading.get_ident()  # type: ignore[attr-defined]
         if ours and self._releasable():
             self._park()
 
@@ -265,7 +270,6 @@ class Releasing(mysql.DatabaseWrapper):
             self.close()
         return True
 
-    @async_unsafe
     def create_cursor(self, name: Any = None) -> Any:
         connection = self.connection
         if not isinstance(connection, Connection):
@@ -273,7 +277,6 @@ class Releasing(mysql.DatabaseWrapper):
         cursor = connection.cursor()
         return ReleasingCursor(cursor, self) if connection.multiplexed else PooledCursor(cursor)
 
-    @async_unsafe
     def get_autocommit(self) -> bool:
         if self._parked:
             return bool(self.autocommit)
@@ -283,7 +286,6 @@ class Releasing(mysql.DatabaseWrapper):
             self._release()
         return autocommit
 
-    @async_unsafe
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         try:
             super().set_autocommit(autocommit, *args, **kwargs)
@@ -293,12 +295,13 @@ class Releasing(mysql.DatabaseWrapper):
 
     def _start_transaction_under_autocommit(self) -> None:
         # Django looks for this method when `atomic()` begins, and calls it instead of `_set_autocommit(False)`.
-        with debug_transaction(self, "BEGIN"), self.wrap_database_errors:
-            connection = self.connection
-            if isinstance(connection, Connection):
-                connection.begin_atomic()
+        connection = self.connection
+        with debug_transaction(self, "BEGIN"):
+            if isinstance(connection, Connection) and connection.starting:
+                with self.wrap_database_errors:
+                    connection.start_transaction()
             else:
-                connection.autocommit(False)
+                self._set_autocommit(False)  # type: ignore[attr-defined]
 
     def run_and_clear_commit_hooks(self) -> None:
         # Their transaction is over, and they may well wait for something else than this database.
