@@ -12,7 +12,8 @@ help:
 	@echo 'make test          all tests, on private servers (ARGS="-k name -x" goes to pytest)'
 	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date'
 	@echo 'make bench         the pool beside its peers (ARGS="--rounds 9")'
-	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend)'
+	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend,'
+	@echo '                   RELEASE=transaction and START_TRANSACTION=1 with these options of the pool)'
 	@echo 'make clean         removes everything that these targets made'
 	@echo 'PYTHON=python3.12  chooses the interpreter, when .venv is made'
 
@@ -38,7 +39,8 @@ bench: setup
 	@$(PY) -m benchmarks $(ARGS)
 
 django-suite: setup
-	@$(PY) -m scripts.django_suite $(if $(filter 1,$(STOCK)),--stock) $(if $(PARALLEL),--parallel $(PARALLEL)) $(LABELS)
+	@$(PY) -m scripts.django_suite $(if $(filter 1,$(STOCK)),--stock) $(if $(PARALLEL),--parallel $(PARALLEL)) \
+		$(if $(RELEASE),--release $(RELEASE)) $(if $(filter 1,$(START_TRANSACTION)),--start-transaction) $(LABELS)
 
 clean:
 	@rm -rf .run .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

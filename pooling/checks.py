@@ -131,14 +131,14 @@ def check_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _pool_faults() -> Iterator[CheckMessage]:
-    from .pool import PoolOptions
+    from .backends.mysql.options import BackendOptions
 
     for alias, database in connections.settings.items():
         pool = database.get("OPTIONS", {}).get("pool")
         if database["ENGINE"] != "pooling.backends.mysql" or pool is None or pool is False:
             continue
         try:
-            PoolOptions.parse(pool)
+            BackendOptions.parse(pool)
         except (ValueError, TypeError) as error:
             hint = "OPTIONS['pool'] is True, or a dict of options."
             yield Error(f"DATABASES[{alias!r}]['OPTIONS']['pool']: {error}", hint=hint, id="pooling.E003")

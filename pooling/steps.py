@@ -223,7 +223,8 @@ def _refuse_transactions(call: Call, open_frames: list[Frame], outer: tuple[Fram
 
 def _refuse_foreign(call: Call, connection: Any, ours: set[int]) -> None:
     blocks = [block for block in connection.atomic_blocks if not block._from_testcase]
-    manual = not connection.in_atomic_block and connection.connection is not None and not connection.autocommit
+    # Autocommit first: a wrapper that has given its connection back for now takes one when it is asked for it.
+    manual = not connection.in_atomic_block and not connection.autocommit and connection.connection is not None
     if manual or (blocks and id(blocks[0]) not in ours):
         raise LockOrderError(
             f"{call.name} asks for its groups inside a transaction on {connection.alias!r} that is open already"

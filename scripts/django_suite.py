@@ -48,6 +48,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--parallel", default="1", metavar="N", help="processes, or 'auto' (default: 1)")
     parser.add_argument("--stock", action="store_true", help="run on django.db.backends.mysql, to compare")
     parser.add_argument(
+        "--release", choices=("request", "transaction"), default="request", help="the pool's option (default: request)"
+    )
+    parser.add_argument(
+        "--start-transaction", action="store_true", help="the pool's option: atomic() by START TRANSACTION"
+    )
+    parser.add_argument(
         "--keep-going", action=argparse.BooleanOptionalAction, default=True, help="or stop at a failure"
     )
     return parser.parse_args()
@@ -60,6 +66,8 @@ def main() -> int:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             "SUITE_ENGINE": "django.db.backends.mysql" if options.stock else "pooling.backends.mysql",
+            "SUITE_RELEASE": options.release,
+            "SUITE_START_TRANSACTION": "1" if options.start_transaction else "",
             "SUITE_HOST": server.host,
             "SUITE_PORT": str(server.port),
             "SUITE_USER": server.user,

@@ -48,13 +48,14 @@ class Growth(State[C]):
     def _attempt(self, attempt: Attempt) -> None:
         started = self._clock()
         try:
-            conn = self._connect()
+            # Nothing in this thread refers to the connection but the slot: its user may count who does.
+            slot = Slot(self._connect(), attempt.generation, started, 0.0)
         except BaseException as error:
             self._failed(attempt, error)
             if not isinstance(error, Exception):
                 raise
         else:
-            self._connected(attempt, conn, started)
+            self._connected(attempt, slot, started)
 
     def _connect(self) -> C:
         conn = self._driver.connect(self._options.timeout)
@@ -66,10 +67,10 @@ class Growth(State[C]):
                 raise
         return conn
 
-    def _connected(self, attempt: Attempt, conn: C, started: float) -> None:
-        now = self._clock()
-        lifetime = self._options.max_lifetime * random.uniform(0.95, 1.0)
-        slot = Slot(conn, attempt.generation, now, lifetime)
+    def _connected(self, attempt: Attempt, slot: Slot[C], started: float) -> None:
+        now = slot.made = slot.asked = slot.since = self._clock()
+        slot.lifetime = self._options.max_lifetime * random.uniform(0.95, 1.0)
+        slot.expires = now + slot.lifetime
         unwanted: list[C] = []
         with self._lock:
             self._attempts.discard(attempt)
@@ -78,7 +79,7 @@ class Growth(State[C]):
             self._counters.connections_num += 1
             self._counters.connections_ms += (now - started) * 1000
             if self._closed or attempt.generation < self._drained or len(self._slots) >= self._max_size:
-                unwanted.append(conn)
+                unwanted.append(slot.conn)
             else:
                 slot.generation = self._generation
                 self._slots[slot.key] = slot

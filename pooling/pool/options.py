@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from .._numbers import seconds
 
@@ -65,7 +65,7 @@ class PoolOptions:
                 object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
 
     @classmethod
-    def parse(cls, value: Literal[True] | Mapping[str, Any]) -> PoolOptions:
+    def parse(cls, value: Literal[True] | Mapping[str, Any]) -> Self:
         """Options from ``True`` (all defaults) or a mapping. ValueError; an unknown name is told the nearest known."""
         if value is True:
             return cls()

@@ -53,7 +53,7 @@ def _only_slot() -> int:
 
 _LOST_SLOT = _only_here()
 _LOST_CONN = _only_slot()
-_COUNTS_REFERENCES = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+COUNTS_REFERENCES = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class State(Generic[C]):
@@ -176,11 +176,11 @@ class State(Generic[C]):
             held = self._busy.get(slot.key) is slot
             if held:
                 gone = slot.holder is not None and not slot.holder.alive()
-                if not gone and not (_COUNTS_REFERENCES and sys.getrefcount(slot.conn) <= _LOST_CONN):
+                if not gone and not (COUNTS_REFERENCES and sys.getrefcount(slot.conn) <= _LOST_CONN):
                     continue
                 if self._busy.pop(slot.key, None) is None:
                     continue  # given back at this very moment
-            elif not _COUNTS_REFERENCES or sys.getrefcount(slot) > _LOST_SLOT:
+            elif not COUNTS_REFERENCES or sys.getrefcount(slot) > _LOST_SLOT:
                 continue
             self._counters.connections_lost += 1
             lost += self._forget(slot)

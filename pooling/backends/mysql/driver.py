@@ -19,7 +19,8 @@ from MySQLdb.cursors import BaseCursor
 
 from pooling.pool import Failure
 
-from .session import Effect, classify
+from .options import BackendOptions
+from .record import FORGET_MESSAGES, SessionRecord
 
 _CAPACITY = frozenset({1040, 1203, 1226})
 # 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
@@ -43,19 +44,15 @@ def _code(error: BaseException) -> int:
     return code if isinstance(code, int) else 0
 
 
-class Connection(BaseConnection):  # type: ignore[misc]
+class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     """A MySQLdb connection that records what its user did to the session.
 
-    ``dirty``: needs a reset. ``broken``: must be closed. ``transaction``: one may be open that the client library
-    does not show. ``pending``: a statement was sent whose result nobody has taken. ``streaming``: one was taken row
-    by row, and is not known to be read to its end. ``pool``: where it came from, while it is checked out.
-    ``abandoned``: it belongs to the parent process.
+    ``pool``: where it came from, while it is checked out. ``abandoned``: it belongs to the parent process.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         self.fd = -1
-        self.dirty = self.broken = self.transaction = self.pending = self.streaming = self.abandoned = False
-        self.implicit = False
+        self.abandoned = False
         self._cursors: list[weakref.ref[Any]] = []
         self._cursors_limit = _CURSORS
         self.pool: Any = None
@@ -67,22 +64,10 @@ class Connection(BaseConnection):  # type: ignore[misc]
         key = id(self)
         _live[key] = weakref.ref(self, lambda _: _live.pop(key, None))
 
-    def settle(self, *, implicit: bool) -> None:
-        """The session is in its initial state from here on. ``implicit``: every statement may open a transaction."""
-        self.dirty = self.transaction = self.pending = self.streaming = False
-        self.implicit = implicit
-
-    @property
-    def clean(self) -> bool:
-        """Whether the next user would find nothing of this one, without asking the server."""
-        return not (
-            self.dirty
-            or self.broken
-            or self.transaction
-            or self.pending
-            or self.streaming
-            or self.get_autocommit() == self.implicit
-        )
+    def lend(self, pool: Any) -> None:
+        """It is somebody's from here on, out of ``pool``."""
+        self.pool = pool
+        self.lent()
 
     # ----- cursors -----
     # A cursor may outlive its user's time with the connection, and would then speak on the next user's session.
@@ -124,23 +109,10 @@ class Connection(BaseConnection):  # type: ignore[misc]
         known.clear()
         self._cursors_limit = _CURSORS
 
-    def _note(self, statement: Any) -> None:
-        if isinstance(statement, str):
-            statement = statement.encode("utf-8", "surrogateescape")
-        effect = classify(statement)
-        if effect:
-            if effect is Effect.BEGINS:
-                self.transaction = True
-            elif effect is Effect.DIRTY or effect is Effect.UNCLEAR:
-                self.dirty = True
-                self.broken = self.broken or effect is Effect.UNCLEAR
-        elif self.implicit:
-            self.transaction = True
-
     def query(self, query: Any) -> None:
         if isinstance(query, bytearray):
             query = bytes(query)
-        self._note(query)
+        effect = self.before(query.encode("utf-8", "surrogateescape") if isinstance(query, str) else query)
         # Cleared by store_result(): an interrupt anywhere between leaves a connection that nobody can use.
         self.pending = True
         try:
@@ -149,9 +121,23 @@ class Connection(BaseConnection):  # type: ignore[misc]
             self.pending = False
             self._failed(error)
             raise
+        if effect:
+            self.after(effect)
+
+    def say(self, statement: bytes) -> None:
+        """Send a statement that is nobody's, and throw away what comes."""
+        self.pending = True
+        try:
+            super().query(statement)
+        except MySQLdb.Error as error:
+            self.pending = False
+            self._failed(error)
+            raise
+        self.store_result()
 
     def _failed(self, error: MySQLdb.Error) -> None:
         code = _code(error)
+        self.failed(code)
         if code in _LOST:
             self.broken = True
         if code in (2006, 2013, 2055):
@@ -160,16 +146,26 @@ class Connection(BaseConnection):  # type: ignore[misc]
 
     def send_query(self, *args: Any, **kwargs: Any) -> Any:
         self.pending = self.dirty = True
+        self.doubtful = self.started
         return super().send_query(*args, **kwargs)
 
     def store_result(self) -> Any:
-        result = super().store_result()
+        try:
+            result = super().store_result()
+        except MySQLdb.Error as error:
+            # INSERT … RETURNING fails here: its columns come before the error. The server's is the end of the answer;
+            # after the client library's own, 2000 to 2999, rows may be left.
+            self.pending = 2000 <= _code(error) < 3000
+            self._failed(error)
+            raise
         self.pending = self.streaming = False
+        if self.multiplexed and self.warning_count():
+            self.messages = True
         return result
 
     def use_result(self) -> Any:
         # Before the call, so that no interrupt comes between the two.
-        self.streaming = True
+        self.streaming = self.messages = True
         result = super().use_result()
         self.pending = False
         return result
@@ -196,7 +192,7 @@ class Connection(BaseConnection):  # type: ignore[misc]
         except MySQLdb.Error as error:
             self._failed(error)
             raise
-        self.transaction = False
+        self.transaction_over()
 
     def rollback(self) -> None:
         try:
@@ -204,7 +200,7 @@ class Connection(BaseConnection):  # type: ignore[misc]
         except MySQLdb.Error as error:
             self._failed(error)
             raise
-        self.transaction = False
+        self.transaction_over()
 
     def select_db(self, *args: Any) -> Any:
         self.dirty = True
@@ -296,10 +292,18 @@ class MySQLDriver:
 
     errors: tuple[type[BaseException], ...] = (MySQLdb.Error,)
 
-    def __init__(self, params: Mapping[str, Any], *, autocommit: bool, isolation: str | None) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        *,
+        autocommit: bool,
+        isolation: str | None,
+        options: BackendOptions = BackendOptions(),  # noqa: B008 - it is frozen
+    ) -> None:
         self.params = dict(params)
         self.autocommit = autocommit
         self.isolation = isolation
+        self.options = options
         self._patience = min(_PATIENCE, self.params.get("connect_timeout") or _PATIENCE)
 
     def connect(self, timeout: float) -> Connection:
@@ -310,6 +314,8 @@ class MySQLDriver:
             ours = max(1, math.ceil(timeout))
             params["connect_timeout"] = min(limit, ours) if limit else ours
         connection = Connection(**params)
+        connection.multiplexed = self.options.release == "transaction"
+        connection.starting = self.options.start_transaction
         try:
             # mysqlclient's encoder of bytes does not work; Django takes it out as well.
             if connection.encoders.get(bytes) is bytes:
@@ -349,7 +355,7 @@ class MySQLDriver:
             conn.broken = conn.broken or not conn.read_to_the_end()
         if conn._cursors:
             conn.detach_cursors()
-        if conn.clean:
+        if conn.clean and not (conn.messages and conn.multiplexed):
             return bool(conn.open)
         if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
             return False
@@ -358,13 +364,18 @@ class MySQLDriver:
             return False
         try:
             if conn.dirty:
-                return self._renew(conn)
-            conn.rollback()
-            conn.autocommit(self.autocommit)
+                if not self._renew(conn):
+                    return False
+            elif not conn.clean:
+                conn.rollback()
+                conn.autocommit(self.autocommit)
+            if conn.multiplexed:
+                conn.say(FORGET_MESSAGES)
         except MySQLdb.Error:
             conn.broken = True
             return False
         conn.settle(implicit=not self.autocommit)
+        conn.messages = False
         return True
 
     def _renew(self, conn: Connection) -> bool:
