@@ -131,15 +131,15 @@ def check_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _pool_faults() -> Iterator[CheckMessage]:
-    from .pool import PoolOptions
+    from .backends.mysql.options import parse
 
     for alias, database in connections.settings.items():
         pool = database.get("OPTIONS", {}).get("pool")
         if database["ENGINE"] != "pooling.backends.mysql" or pool is None or pool is False:
             continue
         try:
-            PoolOptions.parse(pool)
-        except (ValueError, TypeError) as error:
+            parse(pool)
+        except (ValueError, TypeError, ImproperlyConfigured) as error:
             hint = "OPTIONS['pool'] is True, or a dict of options."
             yield Error(f"DATABASES[{alias!r}]['OPTIONS']['pool']: {error}", hint=hint, id="pooling.E003")
         if database.get("CONN_MAX_AGE", 0) != 0:

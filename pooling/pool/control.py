@@ -8,8 +8,11 @@ from . import leaks, report
 from .driver import C
 from .leaks import Holding
 from .options import PoolOptions
+from .slots import Slot
 from .stats import rounded
 from .upkeep import Upkeep
+
+EVERY = 1.0  # seconds between two evictions
 
 
 class Control(Upkeep[C]):
@@ -53,6 +56,19 @@ class Control(Upkeep[C]):
             self._serve()
         self._close_all(gone)
         self._refill()
+
+    def _outdated(self, slot: Slot[C]) -> bool:
+        """Is it time for `drain`, when one like ``slot`` was found to lead to the wrong server?
+
+        Not if it was drained since that one was made. Nor within a second: as long as the new server cannot be reached
+        under its name, all that replaces it leads to the wrong one too.
+        """
+        with self._lock:
+            now = self._clock()
+            if slot.generation < self._drained or now < self._evicted + EVERY:
+                return False
+            self._evicted = now
+            return True
 
     def resize(self, min_size: int, max_size: int | None = None) -> None:
         """Change the bounds while running. What is too much is closed when idle. ValueError as `PoolOptions`."""

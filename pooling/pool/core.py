@@ -145,6 +145,19 @@ class ConnectionPool(Control[C]):
         self._retire(slot, bad=True)
         return None
 
+    def evict(self, conn: C) -> bool:
+        """As `discard`, and `drain`: whatever ``conn`` is connected to is not the one to talk to any more.
+
+        Called by many at once, or again by holders of older connections, it drains once, and no more often than once in
+        a second; says whether it did. ValueError as `putconn`.
+        """
+        slot = self._busy.get(id(conn))
+        self.discard(conn)
+        if slot is None or not self._outdated(slot):
+            return False
+        self.drain()
+        return True
+
     def _stranger(self, conn: C) -> None:
         if self._inherited.get(id(conn)) is conn:
             return  # lent before this process was forked, and made harmless then

@@ -101,6 +101,7 @@ class State(Generic[C]):
         self._attempts: WeakSet[Attempt] = WeakSet()
         self._generation = 0
         self._drained = 0  # connections of older generations are closed when they come back
+        self._evicted = NEVER
         self._outage = Outage()
         self._counters = Counters()
         self._base: dict[str, float] = {}

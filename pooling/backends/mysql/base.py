@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from types import MethodType
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,10 +24,12 @@ from django.utils.asyncio import async_unsafe
 from django.utils.functional import cached_property
 
 from pooling.errors import PoolTimeout
-from pooling.pool import ConnectionPool, PoolOptions
+from pooling.pool import ConnectionPool
 
+from .client import DatabaseClient
 from .creation import DatabaseCreation
 from .driver import Connection, MySQLDriver
+from .options import credentials_of, parse
 from .validation import DatabaseValidation
 
 Key = tuple[Any, ...]
@@ -42,12 +45,15 @@ def _frozen(value: Any) -> Any:
         return tuple(_frozen(item) for item in value)
     if value is None or isinstance(value, (str, bytes, int, float)):
         return type(value).__name__, value
+    if isinstance(value, MethodType):
+        return "method", value  # a new object at every access, equal if function and instance are
     return "object", id(value)
 
 
 class DatabaseWrapper(mysql.DatabaseWrapper):
     """A connection of one thread; pooled when ``OPTIONS["pool"]`` is True or a dict of pool options."""
 
+    client_class = DatabaseClient
     creation_class = DatabaseCreation
     validation_class = DatabaseValidation
 
@@ -114,10 +120,19 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
                 f"not {option!r}."
             )
         try:
-            options = PoolOptions.parse(option)
-        except (ValueError, TypeError) as error:
+            options, connecting = parse(option)
+        except (ValueError, TypeError, ImproperlyConfigured) as error:
             raise ImproperlyConfigured(f"OPTIONS['pool'] of the database {self.alias!r}: {error}") from error
-        driver = MySQLDriver(params, autocommit=self.settings_dict["AUTOCOMMIT"], isolation=self.isolation_level)
+        try:
+            driver = MySQLDriver(
+                params,
+                autocommit=self.settings_dict["AUTOCOMMIT"],
+                isolation=self.isolation_level,
+                credentials=connecting.credentials,
+                tcp_keepalive=connecting.tcp_keepalive,
+            )
+        except ValueError as error:
+            raise ImproperlyConfigured(f"OPTIONS of the database {self.alias!r}: {error}") from error
         pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias)
         # Threads may get here together. No pool has connected yet, so the losers' are simply dropped.
         return self._connection_pools.setdefault(key, pool)
@@ -166,7 +181,8 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._pool_option is None:
-            return super().get_new_connection(conn_params)
+            # What makes and drops test databases is not pooled, but needs the same credentials.
+            return super().get_new_connection({**conn_params, **credentials_of(self.settings_dict)})
         pool = self._pool_for(conn_params)
         try:
             connection = pool.getconn()
@@ -230,7 +246,10 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         if connection.abandoned or pool is None:
             return
         try:
-            if discard:
+            if connection.read_only:
+                if pool.evict(connection):
+                    log.warning("%s: the server does not write any more; all connections are replaced.", self.alias)
+            elif discard:
                 pool.discard(connection)
             else:
                 pool.putconn(connection)
