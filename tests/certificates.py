@@ -30,12 +30,16 @@ def make(folder: Path) -> Certificates:
             *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN=test authority {name}"),
             *("-keyout", f"{name}.key", "-out", f"{name}.pem"),
         )
-    _openssl(folder, *"req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout server.key -out server.csr".split())
+    _openssl(
+        folder,
+        *("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"),
+        *("-keyout", "server.key", "-out", "server.csr"),
+    )
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
     _openssl(
         folder,
-        *"x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile names".split(),
-        *("-out", "server.pem"),
+        *("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
+        *("-days", "30", "-extfile", "names", "-out", "server.pem"),
     )
     return Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key", folder / "other.pem")
 

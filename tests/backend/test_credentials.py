@@ -125,7 +125,7 @@ def test_a_reset_that_is_refused_closes(there: Any, root: Any, rotor: str) -> No
     stats = wrapper.pool.get_stats()
     assert (stats["pool_size"], stats["returns_bad"]) == (0, 1)
     vault.answers = ["second"]
-    assert ask(wrapper, "SELECT CONNECTION_ID() = %d, @x" % number) == ((0, None),)
+    assert ask(wrapper, f"SELECT CONNECTION_ID() = {number}, @x") == ((0, None),)
 
 
 def test_a_vault_that_fails_at_a_reset_closes(there: Any, rotor: str, caplog: Any) -> None:
@@ -168,7 +168,7 @@ def test_and_no_oftener(there: Any, root: Any, rotor: str, answers: list[str]) -
     """A server counts refusals, and may lock the account; the same password twice is one refusal too many."""
     vault = Vault(*answers)
     tried = int(ask(root, "SHOW GLOBAL STATUS LIKE 'Access_denied_errors'")[0][1])
-    with pytest.raises(OperationalError, match="1045.*Access denied for user 'rotor'"):
+    with pytest.raises(OperationalError, match=r"1045.*Access denied for user 'rotor'"):
         there(one(vault), USER=rotor).ensure_connection()
     assert vault.asked == 2
     assert int(ask(root, "SHOW GLOBAL STATUS LIKE 'Access_denied_errors'")[0][1]) - tried == len(set(answers[:2]))
@@ -178,7 +178,9 @@ def test_its_error_is_told_with_its_name(there: Any, rotor: str) -> None:
     fault = ConnectionError("sealed")
     vault = Vault(fault)
     wrapper = there(one(vault.get), USER=rotor)
-    with pytest.raises(OperationalError, match=r"credentials cannot be had: Vault\.get raised ConnectionError: seal") as it:
+    with pytest.raises(
+        OperationalError, match=r"credentials cannot be had: Vault\.get raised ConnectionError: seal"
+    ) as it:
         wrapper.ensure_connection()
     assert it.value.__cause__ is fault
     stats = wrapper.pool.get_stats()

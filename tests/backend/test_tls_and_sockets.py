@@ -86,7 +86,7 @@ def test_a_user_who_must_come_with_tls(there: Any, root: Any) -> None:
     try:
         ask(root, "GRANT SELECT ON *.* TO careful@'127.0.0.1'")
         plain = there(ONE, USER="careful", PASSWORD="x", OPTIONS={"ssl_mode": "DISABLED"})
-        with pytest.raises(OperationalError, match="1045.*Access denied for user 'careful'"):
+        with pytest.raises(OperationalError, match=r"1045.*Access denied for user 'careful'"):
             plain.ensure_connection()
         nothing_is_left(plain)
         assert cipher(there(ONE, USER="careful", PASSWORD="x", OPTIONS={"ssl_mode": "REQUIRED"}))
@@ -182,7 +182,7 @@ def test_a_read_that_takes_too_long_costs_the_connection(there: Any) -> None:
     wrapper.close()
     nothing_is_left(wrapper)
     # The server goes on with the statement until it notices; the answer to it is nobody's.
-    assert ask(wrapper, "SELECT CONNECTION_ID() = %d" % first) == ((0,),)
+    assert ask(wrapper, f"SELECT CONNECTION_ID() = {first}") == ((0,),)
 
 
 @pytest.mark.parametrize("name", ["read_timeout", "write_timeout"])
@@ -193,5 +193,7 @@ def test_time_limits_are_part_of_the_key(make: Any, name: str) -> None:
 @pytest.mark.parametrize("name", ["read_timeout", "write_timeout", "connect_timeout"])
 @pytest.mark.parametrize("value", ["soon", 1.5, True, None, -1])
 def test_a_time_limit_that_is_none(make: Any, name: str, value: Any) -> None:
-    with pytest.raises(ImproperlyConfigured, match=f"OPTIONS of the database 'default': '{name}' must be a whole number"):
+    with pytest.raises(
+        ImproperlyConfigured, match=f"OPTIONS of the database 'default': '{name}' must be a whole number"
+    ):
         _ = make(ONE, OPTIONS={name: value}).pool

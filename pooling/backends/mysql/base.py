@@ -29,6 +29,7 @@ from pooling.pool import ConnectionPool
 from .client import DatabaseClient
 from .creation import DatabaseCreation
 from .driver import Connection, MySQLDriver
+from .fleet import budget
 from .options import credentials_of, parse
 from .validation import DatabaseValidation
 
@@ -131,9 +132,10 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
                 credentials=connecting.credentials,
                 tcp_keepalive=connecting.tcp_keepalive,
             )
-        except ValueError as error:
+            share = budget(params, options)
+        except (ValueError, OSError) as error:
             raise ImproperlyConfigured(f"OPTIONS of the database {self.alias!r}: {error}") from error
-        pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias)
+        pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias, budget=share)
         # Threads may get here together. No pool has connected yet, so the losers' are simply dropped.
         return self._connection_pools.setdefault(key, pool)
 

@@ -474,3 +474,10 @@ def _run(connection: Connection, statement: str) -> None:
     connection.store_result()
     while connection.next_result() == 0:
         connection.store_result()
+
+
+def limits(connection: Connection) -> tuple[int, int | None]:
+    """How many connections the server allows to all, and to this user; None if it makes no difference."""
+    connection.query(b"SELECT @@max_connections, @@max_user_connections")
+    [[most, users]] = connection.store_result().fetch_row(0)
+    return int(most), int(users) if int(users) > 0 else None
