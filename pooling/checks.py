@@ -25,6 +25,7 @@ from . import conf, runtime
 from .spec import declared, missing_arguments, name_of
 
 MIDDLEWARE = "pooling.middleware.BusyMiddleware"
+ENGINES = ("pooling.backends.mysql", "pooling.backends.mysql_gis")
 SHORT_LEASE = 3.0  # seconds; a process may well stand still for one, renewing begins after a third of the lease
 
 
@@ -126,20 +127,20 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E003. Only for databases on ``pooling.backends.mysql``."""
+    """E003. Only for databases on one of this package's backends."""
     return list(_pool_faults())
 
 
 def _pool_faults() -> Iterator[CheckMessage]:
-    from .backends.mysql.options import parse
+    from .backends.mysql.options import BackendOptions
 
     for alias, database in connections.settings.items():
         pool = database.get("OPTIONS", {}).get("pool")
-        if database["ENGINE"] != "pooling.backends.mysql" or pool is None or pool is False:
+        if database["ENGINE"] not in ENGINES or pool is None or pool is False:
             continue
         try:
-            parse(pool)
-        except (ValueError, TypeError, ImproperlyConfigured) as error:
+            BackendOptions.parse(pool)
+        except (ValueError, TypeError) as error:
             hint = "OPTIONS['pool'] is True, or a dict of options."
             yield Error(f"DATABASES[{alias!r}]['OPTIONS']['pool']: {error}", hint=hint, id="pooling.E003")
         if database.get("CONN_MAX_AGE", 0) != 0:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from .._numbers import seconds
 
@@ -77,11 +77,8 @@ class PoolOptions:
                 object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
 
     @classmethod
-    def parse(cls, value: Literal[True] | Mapping[str, Any], also: Iterable[str] = ()) -> PoolOptions:
-        """Options from ``True`` (all defaults) or a mapping. ValueError; an unknown name is told the nearest known.
-
-        ``also``: names of the caller's own, taken out before, that a misspelt name may stand for.
-        """
+    def parse(cls, value: Literal[True] | Mapping[str, Any]) -> Self:
+        """Options from ``True`` (all defaults) or a mapping. ValueError; an unknown name is told the nearest known."""
         if value is True:
             return cls()
         if not isinstance(value, Mapping):
@@ -89,6 +86,6 @@ class PoolOptions:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in value:
             if name not in known:
-                near = difflib.get_close_matches(str(name).lower(), [*known, *also], n=1, cutoff=0.0)[0]
+                near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.0)[0]
                 raise ValueError(f"There is no pool option {name!r}. Did you mean {near!r}?")
         return cls(**value)

@@ -207,10 +207,10 @@ def test_an_answer_that_is_none(there: Any, rotor: str, answer: Any, words: str)
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (5, "must be a function, the dotted path"),
+        (5, "must be a function without arguments, or the dotted path of one, not 5"),
         ("no_such_module.password", "'no_such_module.password' cannot be imported"),
         ("tests.backend.test_credentials.nothing", "cannot be imported"),
-        ("tests.backend.test_credentials.__name__", "cannot be called"),
+        ("tests.backend.test_credentials.__name__", "__name__', which is 'tests"),
     ],
 )
 def test_a_source_that_leads_nowhere(make: Any, source: Any, words: str) -> None:

@@ -30,7 +30,7 @@ from .client import DatabaseClient
 from .creation import DatabaseCreation
 from .driver import Connection, MySQLDriver
 from .fleet import budget
-from .options import credentials_of, parse
+from .options import BackendOptions, credentials_of
 from .validation import DatabaseValidation
 
 Key = tuple[Any, ...]
@@ -121,16 +121,15 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
                 f"not {option!r}."
             )
         try:
-            options, connecting = parse(option)
-        except (ValueError, TypeError, ImproperlyConfigured) as error:
+            options = BackendOptions.parse(option)
+        except (ValueError, TypeError) as error:
             raise ImproperlyConfigured(f"OPTIONS['pool'] of the database {self.alias!r}: {error}") from error
         try:
             driver = MySQLDriver(
                 params,
                 autocommit=self.settings_dict["AUTOCOMMIT"],
                 isolation=self.isolation_level,
-                credentials=connecting.credentials,
-                tcp_keepalive=connecting.tcp_keepalive,
+                options=options,
             )
             share = budget(params, options)
         except (ValueError, OSError) as error:

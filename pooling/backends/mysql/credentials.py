@@ -20,7 +20,7 @@ class Credentials:
     settings have it. It is called in whatever thread connects or makes a session clean, in several at once, and under
     no lock; so it keeps what it fetched for as long as that holds, and gives its own requests a time limit.
 
-    Raises ImproperlyConfigured when it is made, for a path that leads to nothing that can be called.
+    Raises ValueError when it is made, for what cannot be called, and for a path that leads to nothing.
     """
 
     def __init__(self, source: str | Callable[[], Any]) -> None:
@@ -30,12 +30,11 @@ class Credentials:
             try:
                 found = import_string(source)
             except ImportError as error:
-                raise ImproperlyConfigured(
-                    f"Pool option 'credentials': {source!r} cannot be imported: {error}"
-                ) from error
+                raise ValueError(f"Pool option 'credentials': {source!r} cannot be imported: {error}") from error
         if not callable(found):
-            raise ImproperlyConfigured(
-                f"Pool option 'credentials': {self.name!r} is {found!r}, which cannot be called. Name a function."
+            raise ValueError(
+                f"Pool option 'credentials' must be a function without arguments, or the dotted path of one, "
+                f"not {source!r}{f', which is {found!r}' if found is not source else ''}."
             )
         self._function = found
 

@@ -11,7 +11,7 @@ import os
 import select
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import MySQLdb
 from MySQLdb.connections import Connection as BaseConnection
@@ -20,6 +20,7 @@ from MySQLdb.cursors import BaseCursor
 from pooling.pool import Failure
 
 from .credentials import Credentials
+from .options import BackendOptions
 from .session import Effect, classify
 from .tcp import TcpKeepalive
 
@@ -309,7 +310,7 @@ class MySQLDriver:
     """Opens, judges and resets connections for one pool.
 
     ``params`` are MySQLdb.connect()'s; ``isolation`` is a transaction isolation level or None for the server's.
-    ``credentials``, if given, is asked before each connect and reset. A connection goes on with those that it was
+    ``options.credentials`` is asked before each connect and reset. A connection goes on with those that it was
     opened with until it is reset or replaced; one whose reset is refused is closed.
 
     ValueError for a time limit of the driver's that is none.
@@ -326,11 +327,10 @@ class MySQLDriver:
         *,
         autocommit: bool,
         isolation: str | None,
-        credentials: Credentials | None = None,
-        tcp_keepalive: TcpKeepalive | None = None,
+        options: BackendOptions = BackendOptions(),  # noqa: B008 - it is frozen
     ) -> None:
-        self.credentials = credentials
-        self.tcp_keepalive = tcp_keepalive
+        self.credentials = cast("Credentials | None", options.credentials)
+        self.tcp_keepalive = cast("TcpKeepalive | None", options.tcp_keepalive)
         self.params = dict(params)
         if "passwd" in self.params:  # the old name, which would win over what ``credentials`` say
             self.params["password"] = self.params.pop("passwd")
