@@ -136,6 +136,15 @@ class Budget(Generic[C]):
         failing = "" if self.error is None else f"; it cannot change: {type(self.error).__name__}: {self.error}"
         return f"{'no share yet' if self.standing is None else self.standing}{failing}"
 
+    @property
+    def advice(self) -> str:
+        """What to do about a share of nothing."""
+        if self.standing is None:
+            return "Its share is being asked for: raise 'timeout', or look at what keeps the ledger."
+        if self.standing.limit is None:
+            return "Another process is asking the server what it allows: look at whether the server runs."
+        return "The server's connections are divided among others: raise its limits, or run fewer processes."
+
     def learn(self, conn: C) -> None:
         """Ask over a new connection what the server allows: it may have been changed."""
         self._limits = self._ask(conn)

@@ -38,7 +38,7 @@ def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -
     elif doubt is not None:
         advice = f"The callback 'check' refuses each new connection, lastly with {doubt!r}: look at it and the server."
     elif pool._budget is not None and pool._max_size == 0:
-        advice = "The server's connections are divided among others: raise its limits, or run fewer processes."
+        advice = pool._budget.advice
     elif pool._busy and pool._budget is not None:
         advice = "Raise the server's limits or 'timeout', run fewer processes, or hold connections for a shorter time."
     elif pool._busy:

@@ -263,6 +263,20 @@ def test_pools_are_keyed_by_it(make: Any) -> None:
         assert wrapper.pool is pool
 
 
+def test_clones_of_a_test_database(there: Any, root: Any, rotor: str) -> None:
+    ask(root, "GRANT ALL ON *.* TO rotor@'127.0.0.1'")
+    ask(root, "CREATE DATABASE rotor_test")
+    ask(root, "CREATE TABLE rotor_test.note (text varchar(20))")
+    wrapper = there(one(from_a_module), USER=rotor, NAME="rotor_test")
+    try:
+        wrapper.creation.clone_test_db("7", verbosity=0, autoclobber=True)
+        assert ask(root, "SHOW TABLES IN rotor_test_7") == (("note",),)
+        assert "password" not in wrapper.settings_dict["OPTIONS"]
+    finally:
+        ask(root, "DROP DATABASE IF EXISTS rotor_test_7")
+        ask(root, "DROP DATABASE rotor_test")
+
+
 def test_what_connects_without_the_pool_asks_as_well(there: Any, rotor: str) -> None:
     settings = copy.deepcopy(there(one(from_a_module), USER=rotor).settings_dict)
     nodb = DatabaseWrapper({**settings, "NAME": None}, alias=NO_DB_ALIAS)
