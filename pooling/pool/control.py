@@ -90,6 +90,7 @@ class Control(Upkeep[C]):
             self._max_size = most
             self._min_size = min(self._min_wanted, most)
             self._serve()
+            self._grown.notify_all()  # ``min_size`` may be reached by being less
         if self._slow:
             self._attend()
         self._refill()

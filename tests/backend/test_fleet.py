@@ -15,6 +15,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
+from pooling.pool import usual_folder
+
 from .conftest import ask, until
 
 pytestmark = pytest.mark.django_db
@@ -164,9 +166,11 @@ def test_a_folder_that_will_not_do(make: Any, tmp_path: Path) -> None:
         _ = make({"max_size": "auto", "budget_dir": str(file)}).pool
 
 
-def test_it_finds_a_folder_by_itself(there: Any) -> None:
+def test_it_finds_a_folder_by_itself(there: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usual_folder().name == f"pooling-{os.geteuid()}"
+    assert usual_folder().parent.is_dir()
+    monkeypatch.setattr("pooling.backends.mysql.fleet.usual_folder", lambda: tmp_path / "usual")
     wrapper = there({"max_size": "auto", "timeout": 20})
     assert ask(wrapper, "SELECT 1") == ((1,),)
-    folder = wrapper.pool._budget._ledger.folder
-    assert folder.parent.name == f"pooling-{os.geteuid()}"
+    assert wrapper.pool._budget._ledger.folder.parent == tmp_path / "usual"
     wrapper.close()

@@ -239,6 +239,16 @@ def test_a_fork_in_the_middle_of_a_turn_does_not_keep_the_ledger_locked(ledgers:
         kill(child)
 
 
+def test_a_child_that_python_knows_nothing_of_does_not_either(ledgers: Callable[[], HostLedger]) -> None:
+    first, second = ledgers(), ledgers()
+    with first._locked():
+        child_has = os.dup(first._lock)  # as after a fork by somebody else's C code
+    try:
+        assert Caller(share, second).result() == 8
+    finally:
+        os.close(child_has)
+
+
 def test_a_folder_that_was_emptied_is_filled_again(ledgers: Callable[[], HostLedger]) -> None:
     first, second = ledgers(), ledgers()
     share(first)
