@@ -70,17 +70,32 @@ def test_a_refused_write_replaces_every_connection(root: Any, four: list[Any], c
     assert set(numbers(four)) == set(after)  # once is enough
 
 
+def refused(wrapper: Any) -> None:
+    with pytest.raises(OperationalError, match="1290"):
+        write(wrapper)
+    wrapper.close()
+
+
+def test_older_connections_that_are_refused_later_replace_nothing(root: Any, four: list[Any]) -> None:
+    """A long request goes on with what it has, while the others have new connections to the new writer long since."""
+    numbers(four)
+    pool = four[0].pool
+    ask(root, "SET GLOBAL read_only = 1")
+    refused(four[0])
+    drained = pool._drained
+    [new] = numbers(four[:1])
+    pool._evicted = pool._clock() - 60.0
+    for wrapper in four[1:]:
+        refused(wrapper)
+    assert pool._drained == drained
+    assert numbers(four[:1]) == [new]
+
+
 def test_many_refusals_at_once_replace_once(root: Any, four: list[Any]) -> None:
     numbers(four)
     pool = four[0].pool
     drained = pool._drained
     ask(root, "SET GLOBAL read_only = 1")
-
-    def refused(wrapper: Any) -> None:
-        with pytest.raises(OperationalError, match="1290"):
-            write(wrapper)
-        wrapper.close()
-
     for wrapper in four:
         wrapper.inc_thread_sharing()
     with ThreadPoolExecutor(4) as executor:
