@@ -68,7 +68,7 @@ class Worker:
 @pytest.fixture
 def fleet(root: Any, tls_mariadb: Any, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
     """A function that starts a process of the fleet."""
-    ask(root, "CREATE OR REPLACE USER fleet@'127.0.0.1' IDENTIFIED BY 'x'")
+    ask(root, "CREATE USER fleet@'127.0.0.1' IDENTIFIED BY 'x'")
     ask(root, "GRANT SELECT ON mysql.* TO fleet@'127.0.0.1'")
     [[usual]] = ask(root, "SELECT @@max_connections")
     ask(root, f"SET GLOBAL max_connections = {MOST}")

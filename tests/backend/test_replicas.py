@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -32,7 +33,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateMari
             f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={writer.port}, MASTER_USER='root', "
             "MASTER_CONNECT_RETRY=1, MASTER_USE_GTID=slave_pos",
         )
-        run(replica, "START SLAVE")
+        run(replica, "START REPLICA")
         yield writer, replica
 
 
@@ -46,6 +47,8 @@ def run(server: PrivateMariaDB, statement: str) -> Any:
         connection.close()
 
 
+NUMBERS = itertools.count(1)
+
 Ask = Callable[[str], Any]
 
 
@@ -56,12 +59,13 @@ def site(pair: Any, tmp_path: Path, request: Any) -> Iterator[Ask]:
     [router] = [block for block in blocks if "class ReplicaRouter" in block]
     (tmp_path / "routers.py").write_text(router, "utf-8")
     writer, replica = pair
-    run(writer, "CREATE OR REPLACE DATABASE lines_")
-    until(lambda: ("lines_",) in run(replica, "SHOW DATABASES"))
+    name = f"lines_{next(NUMBERS)}"  # another one for each test: the replica may still have the last one's
+    run(writer, f"CREATE DATABASE {name}")
+    until(lambda: (name,) in run(replica, "SHOW DATABASES"))
     databases = {
         alias: {
             "ENGINE": "pooling.backends.mysql",
-            "NAME": "lines_",
+            "NAME": name,
             "USER": "root",
             "HOST": server.host,
             "PORT": str(server.port),
@@ -81,7 +85,8 @@ def site(pair: Any, tmp_path: Path, request: Any) -> Iterator[Ask]:
             return json.loads(process.stdout.readline())  # type: ignore[union-attr]
 
         assert ask("create") == "created"
-        until(lambda: run(replica, "SHOW TABLES IN lines_") and run(replica, "SELECT * FROM lines_.replica_site_line"))
+        table = f"{name}.replica_site_line"
+        until(lambda: run(replica, f"SHOW TABLES IN {name}") and run(replica, f"SELECT * FROM {table}"))
         yield ask
         process.stdin.close()
     assert process.returncode == 0
@@ -92,9 +97,9 @@ def test_reads_go_to_a_replica_that_keeps_up(site: Ask, pair: Any) -> None:
     until(lambda: site("where") == "replica")
     for view in ("writing", "reading", "cached"):
         assert site(view) == "default", view  # what is made under groups is not older than their last write
-    run(replica, "STOP SLAVE SQL_THREAD")
+    run(replica, "STOP REPLICA SQL_THREAD")
     until(lambda: site("where") == "default")
-    run(replica, "START SLAVE SQL_THREAD")
+    run(replica, "START REPLICA SQL_THREAD")
     until(lambda: site("where") == "replica")
     replica.kill(signal.SIGKILL)
     try:

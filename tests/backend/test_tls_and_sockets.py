@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
 from pooling.backends.mysql.tcp import TcpKeepalive
+from tests.servers import PrivateMariaDB
 
 from .conftest import ask
 
@@ -73,16 +75,22 @@ def test_a_server_that_somebody_else_has_signed(there: Any, signed: Any) -> None
     nothing_is_left(wrapper)
 
 
+@pytest.fixture(scope="module")
+def plain_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateMariaDB]:
+    with PrivateMariaDB(tmp_path_factory.mktemp("plain"), options=["--skip-ssl"]) as server:
+        yield server
+
+
 @pytest.mark.parametrize("options", [{"ssl_mode": "REQUIRED"}, {"ssl": True}, {"ssl_mode": "VERIFY_CA"}])
-def test_a_server_without_tls(make: Any, options: Any) -> None:
-    wrapper = make(ONE, OPTIONS=options)
+def test_a_server_without_tls(make: Any, plain_mariadb: PrivateMariaDB, options: Any) -> None:
+    wrapper = make(ONE, HOST=plain_mariadb.host, PORT=str(plain_mariadb.port), NAME="mysql", OPTIONS=options)
     with pytest.raises(OperationalError, match=r"2026.*SSL is required, but the server does not support it"):
         wrapper.ensure_connection()
     nothing_is_left(wrapper)
 
 
 def test_a_user_who_must_come_with_tls(there: Any, root: Any) -> None:
-    ask(root, "CREATE OR REPLACE USER careful@'127.0.0.1' IDENTIFIED BY 'x' REQUIRE SSL")
+    ask(root, "CREATE USER careful@'127.0.0.1' IDENTIFIED BY 'x' REQUIRE SSL")
     try:
         ask(root, "GRANT SELECT ON *.* TO careful@'127.0.0.1'")
         plain = there(ONE, USER="careful", PASSWORD="x", OPTIONS={"ssl_mode": "DISABLED"})

@@ -23,7 +23,7 @@ def site(root: Any) -> Iterator[str]:
     """A user who may write to the database "flip", and whom read_only stops."""
     ask(root, "CREATE DATABASE flip")
     ask(root, "CREATE TABLE flip.note (text varchar(20))")
-    ask(root, "CREATE OR REPLACE USER site@'127.0.0.1' IDENTIFIED BY 'x'")
+    ask(root, "CREATE USER site@'127.0.0.1' IDENTIFIED BY 'x'")
     ask(root, "GRANT ALL ON flip.* TO site@'127.0.0.1'")
     yield "site"
     ask(root, "SET GLOBAL read_only = 0")
