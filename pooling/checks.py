@@ -25,6 +25,7 @@ from . import conf, runtime
 from .spec import declared, missing_arguments, name_of
 
 MIDDLEWARE = "pooling.middleware.BusyMiddleware"
+ENGINES = ("pooling.backends.mysql", "pooling.backends.mysql_gis")
 SHORT_LEASE = 3.0  # seconds; a process may well stand still for one, renewing begins after a third of the lease
 
 
@@ -126,7 +127,7 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E003. Only for databases on ``pooling.backends.mysql``."""
+    """E003. Only for databases on one of this package's backends."""
     return list(_pool_faults())
 
 
@@ -135,7 +136,7 @@ def _pool_faults() -> Iterator[CheckMessage]:
 
     for alias, database in connections.settings.items():
         pool = database.get("OPTIONS", {}).get("pool")
-        if database["ENGINE"] != "pooling.backends.mysql" or pool is None or pool is False:
+        if database["ENGINE"] not in ENGINES or pool is None or pool is False:
             continue
         try:
             BackendOptions.parse(pool)

@@ -59,12 +59,14 @@ class Growth(State[C]):
 
     def _connect(self) -> C:
         conn = self._driver.connect(self._options.timeout)
-        if self._callbacks.configure is not None:
-            try:
+        try:
+            if self._budget is not None:
+                self._budget.learn(conn)
+            if self._callbacks.configure is not None:
                 self._callbacks.configure(conn)
-            except BaseException:
-                self._close_all([conn])
-                raise
+        except BaseException:
+            self._close_all([conn])
+            raise
         return conn
 
     def _connected(self, attempt: Attempt, slot: Slot[C], started: float) -> None:
@@ -150,6 +152,8 @@ class Growth(State[C]):
 
     def _keep_up(self) -> None:
         """Have a maintenance thread if there is anything to maintain."""
+        if self._budget is not None and (self._slots or self._min_wanted) and not self._closed:
+            self._budget.begin(cast("ConnectionPool[C]", self))
         with self._lock:
             if self._closed or self._maintained or not (self._slots or self._min_size):
                 return

@@ -12,6 +12,8 @@ from django.db import connections
 from django.db.backends.mysql.base import DatabaseWrapper as StockWrapper
 
 from pooling.backends.mysql.base import DatabaseWrapper
+from tests import certificates
+from tests.servers import PrivateMariaDB
 
 
 @pytest.fixture
@@ -42,6 +44,42 @@ def make(django_db_setup: None, django_db_blocker: Any) -> Iterator[Callable[...
 def observer(django_db_setup: None, django_db_blocker: Any) -> Iterator[StockWrapper]:
     settings = copy.deepcopy(connections["default"].settings_dict)
     settings["OPTIONS"].pop("pool", None)
+    with django_db_blocker.unblock():
+        wrapper = StockWrapper(settings, alias="default")
+        yield wrapper
+        wrapper.close()
+
+
+@pytest.fixture(scope="session")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> certificates.Certificates:
+    return certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def tls_mariadb(tmp_path_factory: pytest.TempPathFactory, signed: Any) -> Iterator[PrivateMariaDB]:
+    """A server with TLS and with users and global settings that a test may change; it puts them back."""
+    with PrivateMariaDB(tmp_path_factory.mktemp("tls-mariadb"), options=signed.options) as server:
+        yield server
+
+
+@pytest.fixture
+def there(make: Any, tls_mariadb: PrivateMariaDB) -> Callable[..., DatabaseWrapper]:
+    """As ``make``, but for the database "mysql" of `tls_mariadb`."""
+    where = {"HOST": tls_mariadb.host, "PORT": str(tls_mariadb.port), "NAME": "mysql"}
+
+    def new(pool: Any = None, **changes: Any) -> DatabaseWrapper:
+        wrapper: DatabaseWrapper = make(pool, **{**where, **changes})
+        return wrapper
+
+    return new
+
+
+@pytest.fixture
+def root(tls_mariadb: PrivateMariaDB, django_db_blocker: Any) -> Iterator[StockWrapper]:
+    """Who may do everything on `tls_mariadb`; not pooled."""
+    settings = copy.deepcopy(connections["default"].settings_dict)
+    settings["OPTIONS"].pop("pool", None)
+    settings.update(HOST=tls_mariadb.host, PORT=str(tls_mariadb.port), NAME="mysql", USER="root", PASSWORD="")
     with django_db_blocker.unblock():
         wrapper = StockWrapper(settings, alias="default")
         yield wrapper
