@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.backends.mysql.base import DatabaseWrapper as StockWrapper
 
 from pooling.backends.mysql.base import DatabaseWrapper
@@ -91,6 +91,20 @@ def ask(wrapper: Any, sql: str) -> Any:
     with wrapper.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetchall() if cursor.description else ()
+
+
+def in_transaction(wrapper: Any) -> bool:
+    """Whether the server has a transaction open; asked in a way that MySQL and MariaDB both answer.
+
+    Else this sets what the next transaction only would be.
+    """
+    try:
+        ask(wrapper, "SET TRANSACTION READ WRITE")
+    except DatabaseError as error:
+        if error.args[0] == 1568:  # "can't be changed while a transaction is in progress"
+            return True
+        raise
+    return False
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:

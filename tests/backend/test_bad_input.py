@@ -176,6 +176,8 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "reconnect_timeout": [([], "number of seconds"), (0, "more than 0")],
     "leak_after": [("5", "number of seconds"), (0, "more than 0")],
     "keepalive": [("5", "number of seconds"), (-1, "more than 0")],
+    "release": [("statement", "must be 'request' or 'transaction'"), (True, "must be 'request' or 'transaction'")],
+    "start_transaction": [(1, "must be True or False")],
     "reserve": [("5", "whole number"), (-1, "at least 0")],
     "budget_dir": [(5, "path of a folder"), ("", "path of a folder")],
     "credentials": [

@@ -26,9 +26,11 @@ from .tcp import TcpKeepalive
 
 _CAPACITY = frozenset({1040, 1203, 1226})
 # 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
-_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
-# Codes after which this very connection is useless.
-_LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055})
+# 3032 is MySQL in offline mode, where an operator works on it.
+_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055, 3032})
+# Codes after which this very connection is useless. 4031 is MySQL's farewell after wait_timeout: it waits on the socket
+# until the next statement finds it.
+_LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055, 4031})
 
 # Every live connection by id: a forked child has to disarm all of them, also those that a thread was using.
 _live: dict[int, weakref.ref[Connection]] = {}
@@ -286,8 +288,8 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
             finally:
                 os.close(null)
 
-    def renew(self, user: str, password: str, database: str | None) -> None:
-        """A new session on the same socket."""
+    def renew(self, user: str, password: str, database: str) -> None:
+        """A new session on the same socket; an empty ``database`` is none."""
         super().change_user(user, password, database)
 
 
@@ -451,7 +453,7 @@ class MySQLDriver:
         if not user or params.get("read_default_file") or params.get("read_default_group"):
             return False  # the credentials stand in a file that only connect() reads
         password = params.get("password") or ""
-        conn.renew(user, password, params.get("database") or params.get("db"))
+        conn.renew(user, password, params.get("database") or params.get("db") or "")
         # The new session has the server's defaults, while the client library may still believe in the old ones:
         # all that connect() set is said again, in its order, or strings would be escaped for another charset.
         if params.get("init_command"):
