@@ -14,7 +14,7 @@ from .slots import Attempt, Holder, Slot, Waiter
 from .state import log
 
 PING_AFTER = 30.0  # seconds of idleness after which a connection is asked, not only looked at
-GRACE = 0.25  # seconds that a checkout waits for somebody else's probe while the server is down
+GRACE = 0.25  # seconds that a checkout waits for a probe while the server is down
 TICK = 0.5  # seconds between two looks of a waiter for connections that were lost
 
 
@@ -82,9 +82,9 @@ class Engine(Growth[C]):
             refusal = None
             if self._suspended:
                 pass  # whatever the server is now, what counts is how it is after `resume`
-            elif self._outage.down and not attempts:
-                refusal = None if probing else report.down(self)
-                waiter.patience = now + GRACE
+            elif self._outage.down:
+                refusal = None if probing or attempts else report.down(self)
+                waiter.patience = now + GRACE  # also whose probe it is: it goes on, and what it brings is kept
             elif not self._slots and not self._attempts and now < self._outage.full_until:
                 refusal = report.at_capacity(self)
         self._dispose(lost)

@@ -48,7 +48,7 @@ class Growth(State[C]):
     def _attempt(self, attempt: Attempt) -> None:
         started = self._clock()
         try:
-            conn = self._connect()
+            conn = self._connect(self._outage.limit(started, self._options.timeout))
         except BaseException as error:
             self._failed(attempt, error)
             if not isinstance(error, Exception):
@@ -56,8 +56,8 @@ class Growth(State[C]):
         else:
             self._connected(attempt, conn, started)
 
-    def _connect(self) -> C:
-        conn = self._driver.connect(self._options.timeout)
+    def _connect(self, limit: float) -> C:
+        conn = self._driver.connect(limit)
         if self._callbacks.configure is not None:
             try:
                 self._callbacks.configure(conn)
@@ -75,6 +75,7 @@ class Growth(State[C]):
             self._attempts.discard(attempt)
             self._outage.finished(attempt)
             self._outage.answered()
+            self._outage.slowest = max(self._outage.slowest, now - started)
             self._counters.connections_num += 1
             self._counters.connections_ms += (now - started) * 1000
             if self._closed or attempt.generation < self._drained or len(self._slots) >= self._max_size:

@@ -12,6 +12,8 @@ from django.db import connections
 from django.db.backends.mysql.base import DatabaseWrapper as StockWrapper
 
 from pooling.backends.mysql.base import DatabaseWrapper
+from tests.proxy import Proxy
+from tests.servers import PrivateMariaDB
 
 
 @pytest.fixture
@@ -46,6 +48,36 @@ def observer(django_db_setup: None, django_db_blocker: Any) -> Iterator[StockWra
         wrapper = StockWrapper(settings, alias="default")
         yield wrapper
         wrapper.close()
+
+
+@pytest.fixture(scope="package")
+def one_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateMariaDB]:
+    with PrivateMariaDB(tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb(one_mariadb: PrivateMariaDB) -> PrivateMariaDB:
+    """A server that the tests here stop and start; making one for each test would take longer than the tests."""
+    return one_mariadb.start()
+
+
+@pytest.fixture
+def proxy(mariadb: PrivateMariaDB) -> Iterator[Proxy]:
+    """A way to that server which can be cut."""
+    with Proxy(mariadb.host, mariadb.port) as proxy:
+        yield proxy
+
+
+def private(make: Any, server: Any, pool: dict[str, Any], number: int = 4, **changes: Any) -> list[Any]:
+    """So many wrappers of one pool; ``server`` is a `mariadb` or the `proxy`."""
+    where = {"HOST": server.host, "PORT": str(server.port), "NAME": "mysql"}
+    return [make(pool, **where, **changes) for _ in range(number)]
+
+
+def identity(wrapper: Any) -> int:
+    """The number of the server's session."""
+    return int(ask(wrapper, "SELECT CONNECTION_ID()")[0][0])
 
 
 def ask(wrapper: Any, sql: str) -> Any:
