@@ -170,7 +170,10 @@ class Engine(Growth[C]):
         ):
             return True
         if stale:
-            self._retire(slot)
+            with self._lock:
+                gone = self._forget(slot)
+                self._serve()
+            self._dispose(gone)  # not here: a slow goodbye would stall the checkout
         else:
             self._died(slot)
         return False

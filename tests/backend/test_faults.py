@@ -218,7 +218,9 @@ def test_a_probe_that_hangs_does_not_hide_the_recovery(make: Any, proxy: Proxy) 
 
 def test_reconnect_failed_is_called_once_in_each_outage(mariadb: Any, proxy: Proxy) -> None:
     called: list[str] = []
-    driver = MySQLDriver({"host": proxy.host, "port": proxy.port, "user": mariadb.user}, autocommit=True, isolation=None)
+    driver = MySQLDriver(
+        {"host": proxy.host, "port": proxy.port, "user": mariadb.user}, autocommit=True, isolation=None
+    )
     pool = ConnectionPool(
         driver,
         PoolOptions(max_size=2, reconnect_timeout=0.05),

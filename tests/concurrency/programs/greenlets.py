@@ -16,7 +16,7 @@ from typing import Any  # noqa: E402
 
 import django  # noqa: E402
 import gevent  # noqa: E402
-from django.db import OperationalError, connection, connections  # noqa: E402
+from django.db import connection, connections  # noqa: E402
 from gevent.event import Event  # noqa: E402
 
 from pooling.errors import PoolTimeout  # noqa: E402
@@ -99,7 +99,8 @@ def who_waits_lets_the_others_run() -> None:
         POOL.getconn(timeout=0.02)
         raise AssertionError("there was none to be had")
     except PoolTimeout as error:
-        assert "busy 3" in str(error), error
+        message = str(error)
+    assert "busy 3" in message, message
     leave.set()
     gevent.joinall([*holders, waiter], raise_error=True, timeout=20)
     ticker.kill()
