@@ -14,6 +14,9 @@ TEST = [
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "build>=1.2",
+    "gevent>=24.10",
+    "celery>=5.4",
+    "pyuwsgi>=2.0.28",
 ]
 BENCH = ["psycopg[binary]>=3.2", "psycopg-pool>=3.2", "SQLAlchemy>=2.0"]
 DEV = [*TEST, "ruff>=0.9", "mypy>=1.14", "django-stubs>=5.1", "gunicorn>=23", "tblib>=3"]

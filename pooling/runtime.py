@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from typing import Any
 
@@ -14,6 +13,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from . import conf
+from ._forks import after_in_child
 from .locks.manager import LockManager, Options
 from .store.memory import MemoryStore
 from .store.protocol import Store
@@ -108,4 +108,4 @@ def _after_fork_in_child() -> None:
 
 
 setting_changed.connect(_forget)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .core import ConnectionPool
 
 PING_AFTER = 30.0  # seconds of idleness after which a connection is asked, not only looked at
-GRACE = 0.25  # seconds that a checkout waits for somebody else's probe while the server is down
+GRACE = 0.25  # seconds that a checkout waits for a probe while the server is down
 TICK = 0.5  # seconds between two looks of a waiter for connections that were lost
 
 
@@ -86,9 +86,9 @@ class Engine(Growth[C]):
             refusal = None
             if self._suspended:
                 pass  # whatever the server is now, what counts is how it is after `resume`
-            elif self._outage.down and not attempts:
-                refusal = None if probing else report.down(self)
-                waiter.patience = now + GRACE
+            elif self._outage.down:
+                refusal = None if probing or attempts else report.down(self)
+                waiter.patience = now + GRACE  # also whose probe it is: it goes on, and what it brings is kept
             elif not self._slots and not self._attempts and now < self._outage.full_until:
                 refusal = report.at_capacity(self)
         self._dispose(lost)
@@ -176,7 +176,10 @@ class Engine(Growth[C]):
         ):
             return True
         if stale:
-            self._retire(slot)
+            with self._lock:
+                gone = self._forget(slot)
+                self._serve()
+            self._dispose(gone)  # not here: a slow goodbye would stall the checkout
         else:
             self._died(slot)
         return False

@@ -49,7 +49,9 @@ class Growth(State[C]):
         started = self._clock()
         try:
             # Nothing in this thread refers to the connection but the slot: its user may count who does.
-            slot = Slot(self._connect(), attempt.generation, started, 0.0)
+            slot = Slot(
+                self._connect(self._outage.limit(started, self._options.timeout)), attempt.generation, started, 0.0
+            )
         except BaseException as error:
             self._failed(attempt, error)
             if not isinstance(error, Exception):
@@ -57,8 +59,8 @@ class Growth(State[C]):
         else:
             self._connected(attempt, slot, started)
 
-    def _connect(self) -> C:
-        conn = self._driver.connect(self._options.timeout)
+    def _connect(self, limit: float) -> C:
+        conn = self._driver.connect(limit)
         try:
             if self._budget is not None:
                 self._budget.learn(conn)
@@ -78,6 +80,7 @@ class Growth(State[C]):
             self._attempts.discard(attempt)
             self._outage.finished(attempt)
             self._outage.answered()
+            self._outage.slowest = max(self._outage.slowest, now - started)
             self._counters.connections_num += 1
             self._counters.connections_ms += (now - started) * 1000
             if self._closed or attempt.generation < self._drained or len(self._slots) >= self._max_size:

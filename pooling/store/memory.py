@@ -7,12 +7,12 @@ is shared between processes.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 
+from .._forks import after_in_child
 from ._epochs import Entries, Epochs
 from ._table import LockTable, Ticket
 from .protocol import Found, Grant, LockRequest, Party, Vector
@@ -231,4 +231,4 @@ def _after_fork_in_child() -> None:
         store._start()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

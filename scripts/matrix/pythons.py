@@ -27,8 +27,8 @@ def _candidates(version: str) -> Iterator[str]:
         if found := shutil.which(name):
             yield found
     for folder in _pyenv():
-        for found in sorted(folder.glob(f"{version}*/bin/python"), reverse=True):
-            yield str(found)
+        for path in sorted(folder.glob(f"{version}*/bin/python"), reverse=True):
+            yield str(path)
 
 
 def interpreter(version: str) -> str:

@@ -13,7 +13,8 @@ from django.db.backends.mysql.base import DatabaseWrapper as StockWrapper
 
 from pooling.backends.mysql.base import DatabaseWrapper
 from tests import certificates
-from tests.servers import PrivateMariaDB
+from tests.proxy import Proxy
+from tests.servers import PrivateDatabase, private_database
 
 
 @pytest.fixture
@@ -56,14 +57,20 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> certificates.Certificate
 
 
 @pytest.fixture(scope="session")
-def tls_mariadb(tmp_path_factory: pytest.TempPathFactory, signed: Any) -> Iterator[PrivateMariaDB]:
+def tls_mariadb(tmp_path_factory: pytest.TempPathFactory, signed: Any) -> Iterator[PrivateDatabase]:
     """A server with TLS and with users and global settings that a test may change; it puts them back."""
-    with PrivateMariaDB(tmp_path_factory.mktemp("tls-mariadb"), options=signed.options) as server:
+    with private_database(tmp_path_factory.mktemp("tls-mariadb"), options=signed.options) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def one_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDatabase]:
+    with private_database(tmp_path_factory.mktemp("mariadb")) as server:
         yield server
 
 
 @pytest.fixture
-def there(make: Any, tls_mariadb: PrivateMariaDB) -> Callable[..., DatabaseWrapper]:
+def there(make: Any, tls_mariadb: PrivateDatabase) -> Callable[..., DatabaseWrapper]:
     """As ``make``, but for the database "mysql" of `tls_mariadb`."""
     where = {"HOST": tls_mariadb.host, "PORT": str(tls_mariadb.port), "NAME": "mysql"}
 
@@ -75,7 +82,7 @@ def there(make: Any, tls_mariadb: PrivateMariaDB) -> Callable[..., DatabaseWrapp
 
 
 @pytest.fixture
-def root(tls_mariadb: PrivateMariaDB, django_db_blocker: Any) -> Iterator[StockWrapper]:
+def root(tls_mariadb: PrivateDatabase, django_db_blocker: Any) -> Iterator[StockWrapper]:
     """Who may do everything on `tls_mariadb`; not pooled."""
     settings = copy.deepcopy(connections["default"].settings_dict)
     settings["OPTIONS"].pop("pool", None)
@@ -84,6 +91,30 @@ def root(tls_mariadb: PrivateMariaDB, django_db_blocker: Any) -> Iterator[StockW
         wrapper = StockWrapper(settings, alias="default")
         yield wrapper
         wrapper.close()
+
+
+@pytest.fixture
+def mariadb(one_mariadb: PrivateDatabase) -> PrivateDatabase:
+    """A server that the tests here stop and start; making one for each test would take longer than the tests."""
+    return one_mariadb.start()
+
+
+@pytest.fixture
+def proxy(mariadb: PrivateDatabase) -> Iterator[Proxy]:
+    """A way to that server which can be cut."""
+    with Proxy(mariadb.host, mariadb.port) as proxy:
+        yield proxy
+
+
+def private(make: Any, server: Any, pool: dict[str, Any], number: int = 4, **changes: Any) -> list[Any]:
+    """So many wrappers of one pool; ``server`` is a `mariadb` or the `proxy`."""
+    where = {"HOST": server.host, "PORT": str(server.port), "NAME": "mysql"}
+    return [make(pool, **where, **changes) for _ in range(number)]
+
+
+def identity(wrapper: Any) -> int:
+    """The number of the server's session."""
+    return int(ask(wrapper, "SELECT CONNECTION_ID()")[0][0])
 
 
 def ask(wrapper: Any, sql: str) -> Any:

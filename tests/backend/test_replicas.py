@@ -15,7 +15,7 @@ from typing import Any
 import MySQLdb
 import pytest
 
-from tests.servers import PrivateMariaDB
+from tests.servers import PrivateDatabase, private_database
 
 from .conftest import until
 
@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateMariaDB, PrivateMariaDB]]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateDatabase, PrivateDatabase]]:
     folder = tmp_path_factory.mktemp("pair")
-    writer = PrivateMariaDB(folder / "writer", options=["--log-bin=bin", "--server-id=1"])
-    replica = PrivateMariaDB(folder / "replica", options=["--server-id=2"])
+    writer = private_database(folder / "writer", options=["--log-bin=bin", "--server-id=1"])
+    replica = private_database(folder / "replica", options=["--server-id=2"])
     with writer, replica:
         run(
             replica,
@@ -37,7 +37,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateMari
         yield writer, replica
 
 
-def run(server: PrivateMariaDB, statement: str) -> Any:
+def run(server: PrivateDatabase, statement: str) -> Any:
     connection = MySQLdb.connect(host=server.host, port=server.port, user="root")
     try:
         with connection.cursor() as cursor:

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
 from pooling.backends.mysql.tcp import TcpKeepalive
-from tests.servers import PrivateMariaDB
+from tests.servers import PrivateDatabase, private_database
 
 from .conftest import ask
 
@@ -76,13 +76,13 @@ def test_a_server_that_somebody_else_has_signed(there: Any, signed: Any) -> None
 
 
 @pytest.fixture(scope="module")
-def plain_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateMariaDB]:
-    with PrivateMariaDB(tmp_path_factory.mktemp("plain"), options=["--skip-ssl"]) as server:
+def plain_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDatabase]:
+    with private_database(tmp_path_factory.mktemp("plain"), options=["--skip-ssl"]) as server:
         yield server
 
 
 @pytest.mark.parametrize("options", [{"ssl_mode": "REQUIRED"}, {"ssl": True}, {"ssl_mode": "VERIFY_CA"}])
-def test_a_server_without_tls(make: Any, plain_mariadb: PrivateMariaDB, options: Any) -> None:
+def test_a_server_without_tls(make: Any, plain_mariadb: PrivateDatabase, options: Any) -> None:
     wrapper = make(ONE, HOST=plain_mariadb.host, PORT=str(plain_mariadb.port), NAME="mysql", OPTIONS=options)
     with pytest.raises(OperationalError, match=r"2026.*SSL is required, but the server does not support it"):
         wrapper.ensure_connection()

@@ -17,6 +17,7 @@ import MySQLdb
 from MySQLdb.connections import Connection as BaseConnection
 from MySQLdb.cursors import BaseCursor
 
+from pooling._forks import after_in_child
 from pooling.pool import Failure
 
 from .credentials import Credentials
@@ -301,7 +302,7 @@ def _hang_up_all() -> None:
     _live.clear()
 
 
-os.register_at_fork(after_in_child=_hang_up_all)
+after_in_child(_hang_up_all)
 
 
 class MySQLDriver:
