@@ -21,23 +21,12 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("backends",), ("store",)),
     (
         (
-            *(
-                "conf",
-                "runtime",
-                "signals",
-                "spec",
-                "frames",
-                "steps",
-                "hold",
-                "fences",
-                "alone",
-                "wrapping",
-                "single_flight",
-                "caching",
-            ),
-            *("decorators", "middleware", "checks", "apps"),
+            *("conf", "runtime", "signals", "spec", "wrapping"),
+            *("models", "migrations", "fences", "alone", "frames", "steps", "hold"),
+            *("single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),
+    (("management",),),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.

@@ -153,7 +153,7 @@ class Multiplexed(RuleBasedStateMachine):
         else:
             with pytest.raises(ProgrammingError, match="gone back"):
                 ask(user.wrapper, "SELECT LAST_INSERT_ID()")
-        user.kept = True
+        user.kept, user.latest = True, False
 
     @rule(at=users)
     def asks_for_messages(self, at: int) -> None:
