@@ -4,10 +4,12 @@ pooling.E001  POOLING is invalid: an unknown key, or a value of the wrong kind, 
 pooling.E002  A group template names an argument that its view does not have.
 pooling.E003  OPTIONS["pool"] of a database is invalid, or CONN_MAX_AGE is set beside a pool.
 pooling.E004  POOLING["CACHE_ALIAS"] names no cache, or one that cannot keep locks and versions.
-pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds no shared store.
+pooling.E005  A view's ``using`` names an unknown database, or has ``fence=True``: there are no fences yet.
 pooling.W001  BusyMiddleware is not in MIDDLEWARE: a busy site answers 500 instead of 503.
 pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses locks.
 pooling.W003  (with --deploy) Locks and pages are in each process's own memory: it must be the only one.
+pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full.
+pooling.W005  (with --deploy) The Redis of locks and pages cannot be used: not reached, too old, wrong password.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from . import conf, runtime
+from .errors import StoreUnavailable
 from .spec import declared, missing_arguments, name_of
+from .store.redis import RedisStore
 
 MIDDLEWARE = "pooling.middleware.BusyMiddleware"
 SHORT_LEASE = 3.0  # seconds; a process may well stand still for one, renewing begins after a third of the lease
@@ -68,7 +72,8 @@ def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         settings = conf.parse(getattr(django_settings, "POOLING", {}))
         if not settings.ENABLED:
             return []
-        runtime.check_alias(settings.CACHE_ALIAS)
+        if runtime.check_alias(settings.CACHE_ALIAS) == "redis":
+            return []
     except ImproperlyConfigured:
         return []  # E001 and E004 say so
     return [
@@ -78,6 +83,40 @@ def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             hint="Run one worker process of many threads (gunicorn: --workers 1 --threads 32), and then add "
             "'pooling.W003' to SILENCED_SYSTEM_CHECKS.",
             id="pooling.W003",
+        )
+    ]
+
+
+def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W004, W005. It asks the server, hence before a deployment only."""
+    try:
+        if not conf.settings().ENABLED:
+            return []
+        store = runtime.store()
+    except ImproperlyConfigured:
+        return []  # E001 and E004 say so
+    if not isinstance(store, RedisStore):
+        return []
+    try:
+        policy = store.eviction_policy()
+    except StoreUnavailable as error:
+        return [
+            Warning(
+                str(error),
+                hint="Correct the alias that POOLING['CACHE_ALIAS'] names, or see to the server. As long as it is so, "
+                "views that write answer 503, and pages are computed uncached.",
+                id="pooling.W005",
+            )
+        ]
+    if not policy.startswith("allkeys"):
+        return []
+    return [
+        Warning(
+            f"Redis has the maxmemory-policy {policy!r}: when its memory is full it may drop the lock table, and two "
+            f"who exclude each other would be let in together.",
+            hint="Set maxmemory-policy to 'volatile-lru' or another that spares keys without an expiry: cached pages "
+            "and versions have one, locks have none. With 'noeviction' nothing is stored when the memory is full.",
+            id="pooling.W004",
         )
     ]
 
@@ -116,8 +155,7 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         if spec.fence:
             found.append(
                 Error(
-                    f"{name_of(func)}: fence=True needs a lock store shared between processes; there is the "
-                    f"in-process one.",
+                    f"{name_of(func)}: fence=True: there are no fences yet.",
                     hint="Leave fence out.",
                     id="pooling.E005",
                 )
@@ -168,4 +206,5 @@ def register_all() -> None:
     """Called when the app is ready. Registering again changes nothing."""
     for check in (check_settings, check_views, check_pools, check_middleware):
         register(check, "pooling")
-    register(check_processes, "pooling", deploy=True)
+    for check in (check_processes, check_redis):
+        register(check, "pooling", deploy=True)

@@ -443,8 +443,8 @@ def test_a_generator_that_is_closed_inside_a_block_leaves_it() -> None:
 @pytest.mark.parametrize(
     ("backend", "says"),
     [
-        ("django_redis.cache.RedisCache", "in-process store"),
-        ("django.core.cache.backends.dummy.DummyCache", "Supported is"),
+        ("django.core.cache.backends.redis.RedisCache", "'django_redis.cache.RedisCache'"),
+        ("django.core.cache.backends.dummy.DummyCache", "Supported are"),
         ("no.such.Cache", "cannot be imported"),
     ],
 )
