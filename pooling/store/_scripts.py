@@ -34,13 +34,12 @@ def packed(words: Iterable[str], prefix: str = "") -> bytes:
 
 
 class Script:
-    """One Lua file with what it needs in front of it. Sent by its digest; whole where the server does not know it."""
+    """A script for the server. Sent by its digest; whole where the server does not know it."""
 
-    def __init__(self, name: str, *needs: str) -> None:
-        self.name = name
-        self.text = "\n".join((_FOLDER / f"{part}.lua").read_text("utf-8") for part in (*needs, name)).encode()
-        self._by_digest = bulk(b"EVALSHA") + bulk(hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode())
-        self._whole = bulk(b"EVAL") + bulk(self.text)
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self._by_digest = bulk(b"EVALSHA") + bulk(hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+        self._whole = bulk(b"EVAL") + bulk(text)
 
     def command(self, keys: int, words: int, packed: bytes, *, whole: bool = False) -> bytes:
         """``packed``: ``keys`` names of keys and then the arguments, ``words`` of both."""
@@ -48,7 +47,11 @@ class Script:
         return b"*%d\r\n%b%b%b" % (3 + words, how, bulk(b"%d" % keys), packed)
 
 
+def _read(*names: str) -> Script:
+    return Script(b"\n".join((_FOLDER / f"{name}.lua").read_bytes() for name in names))
+
+
 ACQUIRE, RELEASE, LOOK, RENEW, PARTIES = (
-    Script(name, "_epochs", "_table") for name in ("acquire", "release", "look", "renew", "parties")
+    _read("_epochs", "_table", name) for name in ("acquire", "release", "look", "renew", "parties")
 )
-EPOCHS, PUT = (Script(name, "_epochs") for name in ("epochs", "put"))
+EPOCHS, PUT = (_read("_epochs", name) for name in ("epochs", "put"))

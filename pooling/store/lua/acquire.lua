@@ -4,7 +4,7 @@
 -- ARGV 1 ticket  2 lease µs  3 patience µs  4 the caller's mailbox  5 a random word  6 owner  7 nowait 0|1
 --      8 resource to follow, or ''  9 number of wants  10 number of epochs to renew
 --      then the wants, each mode and group, in canonical order; then the family's tickets
--- Returns {1, grant, told} granted; {0, µs until it should look again or -1, told} queued; {-1, '', told} refused;
+-- Returns {1, grant, told} granted; {0, µs until it should look again or -1, told} queued; {-1, '', told} refused, or out of patience;
 --      told: messages for other tickets of the caller's process.
 
 local ticket = ARGV[1]
@@ -14,6 +14,9 @@ if known then
   if not known.grant then
     reap(known)
     known = load(ticket)
+  end
+  if not known then
+    return {-1, '', told} -- it was dead itself
   end
   if known.grant then
     return {1, known.grant, told}
