@@ -54,7 +54,12 @@ class LockLost(PoolingError):
 
 
 class FenceRejected(PoolingError):
-    """A newer holder has claimed one of the groups: this one came too late and must not write."""
+    """A newer holder has claimed one of the groups: this one came too late and must not write.
+
+    ``newest`` is that holder's token where it is known, else 0.
+    """
+
+    newest: int = 0
 
 
 class StoreUnavailable(PoolingError):

@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from . import conf, runtime
+from . import conf, fences, runtime
 from .errors import LockOrderError, PoolingError
 from .groups import Plan
 from .locks import Held
@@ -42,7 +42,7 @@ class NotHeld:
     leading: bool = True
     active: bool = True
 
-    def check(self) -> None:
+    def check(self, *, ask: bool = True) -> None:
         """There is nothing that could have been lost."""
 
 
@@ -53,6 +53,7 @@ class Frame:
     held: Any = None
     stack: ExitStack = field(default_factory=ExitStack)
     blocks: list[tuple[str, transaction.Atomic]] = field(default_factory=list)
+    fenced: set[str] = field(default_factory=set)
     _deferred: list[tuple[Any, AfterCommit | None, Any]] = field(default_factory=list)
     _closed: bool = False
     _at_commit: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
@@ -63,18 +64,30 @@ class Frame:
         """Aliases whose transaction this frame opened and that has not ended. Asks this thread's connections."""
         return [alias for alias, block in self.blocks if block in connections[alias].atomic_blocks]
 
-    def begin(self, aliases: tuple[str, ...], outer: list[Frame], *, enabled: bool) -> None:
-        """Open the transactions. An alias that a hold further out has open gets a savepoint."""
+    def begin(self, aliases: tuple[str, ...], outer: list[Frame], *, enabled: bool, fenced: bool) -> None:
+        """Open the transactions. An alias that a hold further out has open gets a savepoint.
+
+        ``fenced``: each begins with a claim of what is written, before anything is read: FenceRejected if this holder
+        comes too late.
+        """
         joined = {alias for frame in outer for alias in frame.open_aliases()}
         for alias in aliases:
+            # What a hold further out has claimed already in this very transaction stays claimed.
+            claims = fenced and fences.is_fenced(alias) and not (alias in joined and self.held.borrowed)
+            if claims:
+                fences.prepare(alias, self.held.reads, self.held.writes)
             block = transaction.atomic(using=alias, durable=enabled and alias not in joined)
             self.stack.enter_context(block)
             self.blocks.append((alias, block))
+            if claims:
+                fences.claim(alias, self.held.reads, self.held.writes, self.held.fence, self.held.view)
+                self.fenced.add(alias)
 
     def commit(self) -> None:
         """COMMIT, and with it the on_commit callbacks, unless the lock was lost meanwhile: LockLost."""
         if self.blocks:
-            self.held.check()
+            # The store need not be asked where all that is written is fenced: a newer holder waits for our fences.
+            self.held.check(ask=any(alias not in self.fenced for alias, _ in self.blocks))
         for alias, callback in self._end_transactions():
             transaction.on_commit(callback, using=alias)
         self.stack.close()
@@ -223,7 +236,8 @@ def steps(call: Call) -> Steps:
     try:
         try:
             if aliases:
-                yield Kind.DATABASE, partial(frame.begin, aliases, open_frames, enabled=enabled)
+                fenced = enabled and bool(frame.held.writes) and call.spec.is_fenced(runtime.store())
+                yield Kind.DATABASE, partial(frame.begin, aliases, open_frames, enabled=enabled, fenced=fenced)
             result = yield Kind.BODY, frame.held
             if enabled and call.func is not None:
                 _refuse_stream(call, result)

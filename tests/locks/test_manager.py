@@ -16,7 +16,9 @@ import pytest
 from pooling.errors import LockLost, LockOrderError, LockTimeout, StoreUnavailable
 from pooling.groups import Mode, plan
 from pooling.locks import LockManager, Options
+from pooling.locks.report import timeout_error
 from pooling.store.memory import MemoryStore
+from pooling.store.protocol import LockRequest
 
 DEADLINE = 20.0
 
@@ -255,6 +257,32 @@ def test_a_timeout_names_the_waiter_that_is_in_the_way(manager, store):
             manager.acquire(p(["a"]), nowait=True)
         manager.release(reader)
         writer.result(DEADLINE)
+
+
+def test_a_timeout_does_not_blame_who_came_later():
+    now = [100.0]
+    store = MemoryStore(clock=lambda: now[0])
+
+    def ask(ticket):
+        return LockRequest(ticket, (("a", Mode.X),), lease=60, patience=60, owner={"view": ticket})
+
+    store.acquire(ask("holder"))
+    for ticket in ("earlier", "mine", "later"):
+        now[0] += 1
+        assert store.acquire(ask(ticket)) is None
+    now[0] += 1
+    store.release("mine")
+    message = str(timeout_error(store, ask("mine"), "mine", waited=2.0))
+    assert "'earlier'" in message
+    assert "'holder'" in message
+    assert "'later'" not in message
+
+
+def test_a_timeout_calls_the_page_that_somebody_computes_by_no_inner_name(manager):
+    elsewhere(manager.acquire, p(["a"]), follow="//page:123", view="leader")
+    with pytest.raises(LockTimeout, match="has had the page itself for") as caught:
+        manager.acquire(p(["a"]), follow="//page:123", wait=0)
+    assert "//" not in str(caught.value)
 
 
 def test_holders_that_cannot_be_named(manager, store, monkeypatch):
