@@ -1,9 +1,9 @@
 """What locks cost, beside redis-py's Lock and python-redis-lock: ``python -m benchmarks.locks``.
 
-It starts a Redis of its own on loopback. Rounds are interleaved (everybody once, then everybody again), since a machine's
-speed drifts more than locks differ; the tables show medians over the rounds unless they say otherwise. What is measured is
-the store: a request is made, granted and released. Renewing versions of what is written is a row of its own, since the
-peers have nothing like it. A peer that is not installed is left out, and the output says so.
+It starts a Redis of its own on loopback. Rounds are interleaved (everybody once, then everybody again), since a
+machine's speed drifts more than locks differ; the tables show medians over the rounds unless they say otherwise. What
+is measured is the store: a request is made, granted and released. Renewing versions of what is written is a row of its
+own, since the peers have nothing like it. A peer that is not installed is left out, and the output says so.
 """
 
 from __future__ import annotations
@@ -138,7 +138,9 @@ def table(title: str, found: dict[str, list[float]], beside: dict[str, str], uni
         if other in found:
             ratios = [mine / theirs for mine, theirs in zip(times, found[other], strict=True)]
             ratio = f"{statistics.median(ratios):.2f}x {other}"
-        print(f"| {name} | {statistics.median(times):.1f} | {min(times):.1f} | {max(times):.1f} | {ratio} |", flush=True)
+        print(
+            f"| {name} | {statistics.median(times):.1f} | {min(times):.1f} | {max(times):.1f} | {ratio} |", flush=True
+        )
 
 
 def alone(url: str, rounds: int, uses: int) -> None:
@@ -287,7 +289,9 @@ def main() -> int:
         parser.error("rounds, uses, processes and seconds must be positive")
     with tempfile.TemporaryDirectory() as folder, PrivateRedis(folder) as server:
         version = redis.Redis.from_url(server.url).info("server")["redis_version"]
-        print(f"Locks, median of {options.rounds} interleaved rounds of {options.uses} uses; Redis {version} on loopback,")
+        print(
+            f"Locks, median of {options.rounds} interleaved rounds of {options.uses} uses; Redis {version} on loopback,"
+        )
         print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}.")
         alone(server.url, options.rounds, options.uses)
         crowded(server.url, options.rounds, options.uses)

@@ -4,7 +4,7 @@ pooling.E001  POOLING is invalid: an unknown key, or a value of the wrong kind, 
 pooling.E002  A group template names an argument that its view does not have.
 pooling.E003  OPTIONS["pool"] of a database is invalid, or CONN_MAX_AGE is set beside a pool.
 pooling.E004  POOLING["CACHE_ALIAS"] names no cache, or one that cannot keep locks and versions.
-pooling.E005  A view's ``using`` names an unknown database, or has ``fence=True``: there are no fences yet.
+pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds no shared store.
 pooling.W001  BusyMiddleware is not in MIDDLEWARE: a busy site answers 500 instead of 503.
 pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses locks.
 pooling.W003  (with --deploy) Locks and pages are in each process's own memory: it must be the only one.
@@ -137,6 +137,7 @@ def _unknown_models(groups: Mapping[str, tuple[str, ...]]) -> Iterator[CheckMess
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E002, E005."""
     found: list[CheckMessage] = []
+    shared = _is_shared()
     for wrapper, spec in _views():
         func = wrapper.__wrapped__
         for name in missing_arguments(func, spec):
@@ -152,15 +153,24 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             spec.aliases(view=True)
         except ImproperlyConfigured as error:
             found.append(Error(f"{name_of(func)}: {error}", hint="Correct using=….", id="pooling.E005"))
-        if spec.fence:
+        if spec.fence and not shared:
             found.append(
                 Error(
-                    f"{name_of(func)}: fence=True: there are no fences yet.",
-                    hint="Leave fence out.",
+                    f"{name_of(func)}: fence=True needs a lock store shared between processes; there is the "
+                    f"in-process one.",
+                    hint="Leave fence out, or let POOLING['CACHE_ALIAS'] name a django-redis alias.",
                     id="pooling.E005",
                 )
             )
     return found
+
+
+def _is_shared() -> bool:
+    """Is the store one that other processes see? Also True where no store can be told: E001 and E004 say why."""
+    try:
+        return runtime.check_alias(conf.settings().CACHE_ALIAS) == "redis"
+    except ImproperlyConfigured:
+        return True
 
 
 def check_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:

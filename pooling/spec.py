@@ -179,10 +179,8 @@ class Spec:
         return tuple(alias for alias in known if alias in wanted)
 
     def check_fence(self, store: Any) -> None:
-        """ImproperlyConfigured if fencing is demanded: there is none yet."""
-        if self.fence and store.shared:
-            raise ImproperlyConfigured(f"{self.what}(fence=True): there are no fences yet. Leave fence out.")
-        if self.fence:
+        """ImproperlyConfigured if fencing is demanded of a store that other processes cannot see."""
+        if self.fence and not store.shared:
             raise ImproperlyConfigured(
                 f"{self.what}(fence=True) needs a lock store shared between processes, but POOLING['CACHE_ALIAS'] "
                 f"names the in-process one, whose tokens mean nothing elsewhere. Leave fence out."

@@ -154,7 +154,8 @@ def deploy_ids() -> list[str | None]:
 
 
 @pytest.mark.parametrize(
-    ("policy", "warned"), [("allkeys-lru", True), ("allkeys-random", True), ("volatile-lru", False), ("noeviction", False)]
+    ("policy", "warned"),
+    [("allkeys-lru", True), ("allkeys-random", True), ("volatile-lru", False), ("noeviction", False)],
 )
 def test_a_policy_that_evicts_locks_is_warned_of(private_redis, policy, warned):
     with redis.Redis.from_url(private_redis.url) as client:

@@ -80,9 +80,7 @@ class Trace:
         self.count += 1
         lease, patience = dice.choice([5.0, 50.0]), dice.choice([5.0, 50.0])
         nowait = dice.random() < 0.2
-        request = LockRequest(
-            f"t{self.count}", wants, lease, patience, family=family, follow=follow, nowait=nowait
-        )
+        request = LockRequest(f"t{self.count}", wants, lease, patience, family=family, follow=follow, nowait=nowait)
         if follow is not None and model.led(follow):
             wants = ((follow, Mode.S),)
         asked = Asked(request.ticket, wants, family, self.now + patience, lease)
