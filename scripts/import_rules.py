@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (
         (
             *("conf", "runtime", "signals", "spec", "steps", "hold", "wrapping", "single_flight", "caching"),
-            *("decorators", "middleware", "checks", "apps"),
+            *("decorators", "middleware", "checks", "apps", "fences", "models", "migrations"),
         ),
     ),
 )

@@ -117,6 +117,7 @@ def in_thread(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any
 
     def result() -> Any:
         thread.join(DEADLINE)
+        assert done, "it is still waiting"
         value, error = done[0]
         if error is not None:
             raise error

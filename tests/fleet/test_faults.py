@@ -16,6 +16,7 @@ from pooling.groups import Mode, plan, write_epochs
 from pooling.locks import LockManager
 from pooling.store._breaker import Breaker
 from pooling.store._driver import RedisDriver
+from pooling.store._scripts import ACQUIRE
 from pooling.store._wire import Refused, Wire, check_version
 from pooling.store.redis import RedisStore
 from tests.proxy import Proxy
@@ -85,16 +86,44 @@ def test_a_reply_that_is_lost_after_a_release_frees_once(cut_off, proxy, store, 
     assert at_rest(client)
 
 
-def test_a_grant_that_is_lost_on_the_way_is_found_in_the_table(cut_off, proxy, store, client):
-    held = store.acquire(request("a"))
-    asked = request("a")
+def test_a_grant_that_is_lost_on_the_way_is_found_in_the_table(cut_off, proxy, store, client, monkeypatch):
+    monkeypatch.setattr("pooling.store._mailbox.LOOK_EVERY", 1000.0)  # not found by looking now and then
+    held = store.acquire(request("a", lease=1000.0))
+    asked = request("a", patience=1000.0)
     assert cut_off.acquire(asked) is None
-    waiting = in_thread(cut_off.wait, asked.ticket, DEADLINE)
+    waiting = in_thread(cut_off.wait, asked.ticket, 1000.0)
     until(lambda: client.info("clients")["blocked_clients"])  # its mailbox is being waited at
     proxy.stall(up=False)
     store.release(held.ticket)
     lose_the_answer(proxy, lambda: not client.exists(cut_off._mail.name))
     assert waiting().ticket == asked.ticket
+
+
+def test_a_grant_may_come_before_the_word_that_one_must_wait(cut_off, store, client, monkeypatch):
+    monkeypatch.setattr("pooling.store._mailbox.LOOK_EVERY", 1000.0)
+    held = [store.acquire(request(group, lease=1000.0)) for group in "ab"]
+    assert cut_off.acquire(request("a", patience=1000.0)) is None  # its mailbox is being waited at from now on
+    run = cut_off._wire.run
+
+    def slowly(script: Any, *arguments: Any) -> Any:
+        answer = run(script, *arguments)
+        if script is ACQUIRE:
+            store.release(held[1].ticket)
+            until(lambda: cut_off._mail._early)
+        return answer
+
+    monkeypatch.setattr(cut_off._wire, "run", slowly)
+    asked = request("b", patience=1000.0)
+    assert (cut_off.acquire(asked) or in_thread(cut_off.wait, asked.ticket, 1000.0)()) is not None
+    cut_off.release(asked.ticket)
+    assert not cut_off._mail._early
+
+
+def test_who_died_long_ago_in_nobodys_way_is_cleared_away(store, client):
+    store.acquire(request("elsewhere", ticket="dead"))
+    client.zadd("{fleet}:lease", {"dead": 1})
+    store.release(store.acquire(request("a")).ticket)
+    assert at_rest(client)
 
 
 def test_a_mailbox_that_is_gone_is_only_a_hint_less(store, client, monkeypatch):
