@@ -73,7 +73,7 @@ class RedisStore:
             request.follow or "",
             str(len(wants)),
             str(len(renews)),
-            *[f"{mode:d}{group}" for group, mode in wants],
+            *[f"{group}\0{mode:d}" for group, mode in wants],
             *family,
         ]
         answer = self._run(ACQUIRE, (*renews, *watches), arguments)
@@ -196,7 +196,7 @@ class RedisStore:
     def _run(self, script: Script, epochs: Sequence[str], arguments: list[str]) -> Any:
         """A script that has the lock table and then these epochs for its keys."""
         keys = len(_TABLE) + len(epochs)
-        words = self._table + packed(epochs, self._epochs) + packed(arguments)
+        words = self._table + (packed(epochs, self._epochs) if epochs else b"") + packed(arguments)
         return self._wire.run(script, keys, keys + len(arguments), words)
 
     def _epoch_keys(self, names: Sequence[str]) -> list[bytes]:
@@ -242,7 +242,7 @@ def _microseconds(seconds: float) -> str:
 
 
 def _wants(wants: Sequence[bytes]) -> Wants:
-    return tuple((want[1:].decode(), Mode(int(want[:1]))) for want in wants)
+    return tuple((want[:-2].decode(), Mode(int(want[-1:]))) for want in wants)
 
 
 def _glob(name: bytes) -> bytes:

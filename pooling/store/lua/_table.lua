@@ -35,9 +35,9 @@ local function digits(n)
   return string.format('%016.0f', n)
 end
 
--- mode and group of an entry of `wants`
+-- Mode and group of an entry of `wants`, which is `group\0mode`, as members begin.
 local function split(want)
-  return tonumber(string.sub(want, 1, 1)), string.sub(want, 2)
+  return string.byte(want, -1) - 48, string.sub(want, 1, -3)
 end
 
 -- How many members of a zset have the group and a mode from low to high?
@@ -134,10 +134,9 @@ end
 
 local function hold(ticket, record)
   local members = {}
-  for _, want in ipairs(record.wants) do
-    local mode, group = split(want)
-    members[#members + 1] = 0
-    members[#members + 1] = group .. '\0' .. mode .. ticket
+  for i, want in ipairs(record.wants) do
+    members[2 * i - 1] = 0
+    members[2 * i] = want .. ticket
   end
   in_bulk('ZADD', held, members)
   redis.call('ZADD', lease, now + record.lease, ticket)
@@ -158,10 +157,9 @@ local function places(ticket, record)
   local members, nested = {}, #record.family > 0
   local place = digits(record.number) .. ticket
   for _, want in ipairs(record.wants) do
-    local mode, group = split(want)
-    members[#members + 1] = group .. '\0' .. mode .. place
+    members[#members + 1] = want .. place
     if nested then
-      members[#members + 1] = group .. '\0n' .. mode .. place
+      members[#members + 1] = string.sub(want, 1, -2) .. 'n' .. string.sub(want, -1) .. place
     end
   end
   return members
@@ -184,9 +182,8 @@ end
 local function remove(ticket, record)
   if record.grant then
     local members = {}
-    for _, want in ipairs(record.wants) do
-      local mode, group = split(want)
-      members[#members + 1] = group .. '\0' .. mode .. ticket
+    for i, want in ipairs(record.wants) do
+      members[i] = want .. ticket
     end
     in_bulk('ZREM', held, members)
   else

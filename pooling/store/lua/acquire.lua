@@ -3,7 +3,7 @@
 -- KEYS 1..5  the lock table; then the epochs to renew; then the epochs to report
 -- ARGV 1 ticket  2 lease µs  3 patience µs  4 the caller's mailbox  5 a random word  6 owner  7 nowait 0|1
 --      8 resource to follow, or ''  9 number of wants  10 number of epochs to renew
---      then the wants, each mode and group, in canonical order; then the family's tickets
+--      then the wants, each `group\0mode`, in canonical order; then the family's tickets
 -- Returns {1, grant, told} granted; {0, µs until it should look again or -1, told} queued; {-1, '', told} refused, or out of patience;
 --      told: messages for other tickets of the caller's process.
 
@@ -54,7 +54,7 @@ end
 -- found no page and ask again would follow one another for ever.
 local leading, follow = true, ARGV[8]
 if follow ~= '' and (count(held, follow, X, X) > 0 or count(wait, follow, X, X) > 0) then
-  wants, leading = {'5' .. follow}, false
+  wants, leading = {follow .. '\0005'}, false
 end
 
 local record = {
