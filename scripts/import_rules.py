@@ -21,8 +21,21 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("backends",), ("store",)),
     (
         (
-            *("conf", "runtime", "signals", "spec", "steps", "hold", "wrapping", "single_flight", "caching"),
-            *("decorators", "middleware", "checks", "apps", "fences", "models", "migrations"),
+            *(
+                "conf",
+                "runtime",
+                "signals",
+                "spec",
+                "frames",
+                "steps",
+                "hold",
+                "fences",
+                "alone",
+                "wrapping",
+                "single_flight",
+                "caching",
+            ),
+            *("decorators", "middleware", "checks", "apps", "models", "migrations", "management"),
         ),
     ),
 )

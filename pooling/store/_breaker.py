@@ -45,7 +45,9 @@ class Breaker:
             left = self._until - self._clock()
             if left > 0 or self._probing:
                 when = f"for another {left:.1g} s" if left > 0 else "until the request that tries it is answered"
-                raise StoreUnavailable(f"{self._reason} It is not asked again {when}.")
+                error = StoreUnavailable(f"{self._reason} It is not asked again {when}.")
+                error.asked = False
+                raise error
             self._probing = True
             return True
 

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import StoreUnavailable
 from ..groups import Mode
 from ._mailbox import Mailbox, Pending, parse
+from ._owed import Owed
 from ._scripts import ACQUIRE, EPOCHS, LOOK, PARTIES, PUT, RELEASE, RENEW, Script, bulk, encode, packed
 from ._wire import Driver, Wire
 from .protocol import Found, Grant, LockRequest, Party, Vector, Wants
@@ -52,11 +53,13 @@ class RedisStore:
         self._entries = self.tag + "e:"
         self._wire = Wire(driver, budget)
         self._mail = Mailbox(self._wire, self.tag + "box:", clock)
+        self._owed = Owed(self._pay)
         _stores.add(self)
 
     def _start_over(self) -> None:
         self._wire.start_over()
         self._mail.start_over()
+        self._owed.start_over()
 
     # -- locks
 
@@ -147,25 +150,28 @@ class RedisStore:
 
     def invalidate(self, names: Sequence[str]) -> None:
         if names:
-            self._wire.call(b"DEL", *self._epoch_keys(names))  # the next to read them makes new ones
+            self._up().call(b"DEL", *self._epoch_keys(names))  # the next to read them makes new ones
+
+    def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
+        self._owed.add(ticket, renews)
 
     # -- entries
 
     def fetch(self, key: str, names: Sequence[str]) -> Found:
-        entry, *vector = self._wire.call(b"MGET", self._entry_key(key), *self._epoch_keys(names))
+        entry, *vector = self._up().call(b"MGET", self._entry_key(key), *self._epoch_keys(names))
         if None in vector:
             keys = bulk(self._entry_key(key)) + packed(names, self._epochs)
-            entry, *vector = self._wire.run(EPOCHS, 1 + len(names), 2 + len(names), keys + bulk(_nonce().encode()))
+            entry, *vector = self._up().run(EPOCHS, 1 + len(names), 2 + len(names), keys + bulk(_nonce().encode()))
         return Found(entry, tuple(vector))
 
     def put(self, key: str, entry: bytes, ttl: float, names: Sequence[str], vector: Vector) -> bool:
         keys = bulk(self._entry_key(key)) + packed(names, self._epochs)
         arguments = [entry, b"%d" % int(ttl * 1000), *vector]
         words = keys + b"".join(map(bulk, arguments))
-        return bool(self._wire.run(PUT, 1 + len(names), 1 + len(names) + len(arguments), words))
+        return bool(self._up().run(PUT, 1 + len(names), 1 + len(names) + len(arguments), words))
 
     def delete(self, key: str) -> bool:
-        return bool(self._wire.call(b"DEL", self._entry_key(key)))
+        return bool(self._up().call(b"DEL", self._entry_key(key)))
 
     def clear(self) -> None:
         # Not one step, and need not be: an entry whose epoch is gone already counts for nothing.
@@ -173,20 +179,21 @@ class RedisStore:
             pattern = _glob(encode(kind)) + b"*"
             cursor = b"0"
             while True:
-                cursor, keys = self._wire.call(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % _SCAN)
+                cursor, keys = self._up().call(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % _SCAN)
                 if keys:
-                    self._wire.call(b"UNLINK", *keys)
+                    self._up().call(b"UNLINK", *keys)
                 if cursor == b"0":
                     break
 
     def close(self) -> None:
-        """End the mailbox's thread and close the connections."""
+        """End the threads and close the connections."""
+        self._owed.close()
         self._mail.close()
         self._wire.close()
 
     def eviction_policy(self) -> str:
         """What the server drops when its memory is full: its ``maxmemory-policy``. StoreUnavailable."""
-        for line in self._wire.call(b"INFO", b"memory").decode().splitlines():
+        for line in self._up().call(b"INFO", b"memory").decode().splitlines():
             if line.startswith("maxmemory_policy:"):
                 return str(line.partition(":")[2])
         return ""
@@ -195,9 +202,26 @@ class RedisStore:
 
     def _run(self, script: Script, epochs: Sequence[str], arguments: list[str]) -> Any:
         """A script that has the lock table and then these epochs for its keys."""
+        return self._run_on(self._up(), script, epochs, arguments)
+
+    def _run_on(self, wire: Wire, script: Script, epochs: Sequence[str], arguments: list[str]) -> Any:
         keys = len(_TABLE) + len(epochs)
         words = self._table + (packed(epochs, self._epochs) if epochs else b"") + packed(arguments)
-        return self._wire.run(script, keys, keys + len(arguments), words)
+        return wire.run(script, keys, keys + len(arguments), words)
+
+    def _up(self) -> Wire:
+        """The way to the server, once it has been told what is owed."""
+        if self._owed.due:
+            self._owed.settle()
+        return self._wire
+
+    def _pay(self, tickets: list[str], epochs: list[str]) -> None:
+        keys = self._epoch_keys(epochs)  # first: the next holder must have the new ones
+        for at in range(0, len(keys), _SCAN):
+            self._wire.call(b"DEL", *keys[at : at + _SCAN])
+        for ticket in tickets:
+            _, told = self._run_on(self._wire, RELEASE, (), [ticket, self._mail.name])
+            self._mail.deliver(told)
 
     def _epoch_keys(self, names: Sequence[str]) -> list[bytes]:
         return [encode(self._epochs + name) for name in names]

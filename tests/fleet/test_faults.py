@@ -402,6 +402,54 @@ def test_the_version_is_asked_once(private_redis, client):
     assert client.info("commandstats")["cmdstat_info"]["calls"] == 1
 
 
+def test_what_could_not_be_released_is_released_when_the_server_is_back(private_redis, client, caplog):
+    store = store_at(private_redis.url, budget=0.5)
+    manager = LockManager(store)
+    held = until(lambda: attempt(lambda: manager.acquire(plan([], ["a"], {}), lease=1000)))
+    private_redis.kill(signal.SIGSTOP)
+    assert manager.release(held) is False
+    assert "as soon as the store answers" in caplog.text
+    private_redis.kill(signal.SIGCONT)
+    until(lambda: not client.exists("{fleet}:held"))
+    until(lambda: not store._owed.due)
+    store.close()
+
+
+def attempt(function: Any) -> Any:
+    try:
+        return function()
+    except StoreUnavailable:
+        return None
+
+
+def test_what_is_owed_comes_before_everything_else(store, monkeypatch):
+    monkeypatch.setattr("pooling.store._owed._PAUSE", 1000.0)
+    held = store.acquire(request("a"))
+    (vector,) = store.epochs(["U:a"])
+    store.later(held.ticket, ["U:a"])
+    grant = store.acquire(request("a", watches=("U:a",)))
+    assert grant is not None
+    assert grant.vector != (vector,)
+    store.later(None, ["U:a"])
+    assert store.fetch("k", ["U:a"]).vector != grant.vector
+
+
+def test_as_long_as_it_is_owed_nothing_is_asked(store, private_redis, monkeypatch):
+    monkeypatch.setattr("pooling.store._owed._PAUSE", 1000.0)
+    held = store.acquire(request("a"))
+    private_redis.kill()
+    with pytest.raises(StoreUnavailable) as first:
+        store.release(held.ticket)
+    assert first.value.asked
+    store.later(held.ticket)
+    with pytest.raises(StoreUnavailable) as second:
+        store.acquire(request("b"))
+    assert not second.value.asked
+    private_redis.start()
+    until(lambda: succeeds(lambda: store.epochs(["U:a"])))
+    assert not store._owed.due
+
+
 def test_renewing_goes_on_after_an_outage(private_redis, store, caplog):
     caplog.set_level(logging.ERROR)
     now = [0.0]
