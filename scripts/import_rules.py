@@ -33,8 +33,12 @@ SURFACE = 4  # where a module that is not named above belongs
 RAISED = {"cache.invalidate": SURFACE}
 
 NO_DJANGO = ("_numbers", "_forks", "errors", "groups", "pool", "locks", "store")
-# Who alone may import it; nobody: there is no store in Redis.
-ONLY_FROM: dict[str, tuple[str, ...]] = {"MySQLdb": ("backends.mysql.driver",), "redis": (), "django_redis": ()}
+# Who alone may import it. django-redis nobody: what it makes of its settings comes through Django's `caches`.
+ONLY_FROM: dict[str, tuple[str, ...]] = {
+    "MySQLdb": ("backends.mysql.driver",),
+    "redis": ("store._driver",),
+    "django_redis": (),
+}
 
 
 def within(module: str, prefixes: tuple[str, ...]) -> str | None:
