@@ -63,4 +63,9 @@ class FenceRejected(PoolingError):
 
 
 class StoreUnavailable(PoolingError):
-    """The store of locks and cached entries cannot be reached within its budget."""
+    """The store of locks and cached entries cannot be reached within its budget.
+
+    ``asked`` False: it is known to be down and was not asked at all, so what was wanted has certainly not happened.
+    """
+
+    asked: bool = True

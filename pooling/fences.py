@@ -26,7 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.utils import OperationalError
 
-from .errors import FenceRejected
+from .errors import FenceRejected, LockTimeout
 from .groups import ancestors
 
 TABLE = "pooling_fence"
@@ -46,11 +46,11 @@ def is_fenced(alias: str) -> bool:
 def prepare(alias: str, reads: Sequence[str], writes: Sequence[str]) -> None:
     """Make the rows that a claim will need. Best before the transaction: two who make rows in theirs can deadlock."""
     known = _known(alias)
-    wanted = _all_rows(reads, writes)
+    wanted = all_rows(reads, writes)
     missing = [group for group in wanted if group not in known]
     if missing:
-        with _explained(alias, writes), connections[alias].cursor() as cursor:
-            _create(cursor, missing, known)
+        with explained(alias, writes), connections[alias].cursor() as cursor:
+            create(cursor, missing, known)
 
 
 def claim(alias: str, reads: Sequence[str], writes: Sequence[str], token: int, view: str = "") -> None:
@@ -60,7 +60,7 @@ def claim(alias: str, reads: Sequence[str], writes: Sequence[str], token: int, v
     table has not been made.
     """
     known = _known(alias)
-    with _explained(alias, writes), connections[alias].cursor() as cursor:
+    with explained(alias, writes), connections[alias].cursor() as cursor:
         for again in (False, True):
             deep = any(known.get(group, True) for group in (*reads, *writes))
             if not deep:
@@ -82,7 +82,7 @@ def purge(alias: str, older_than: float) -> int:
     them stay.
     """
     token = int((time.time() - older_than) * 1_000_000)
-    with _explained(alias, ()), connections[alias].cursor() as cursor:
+    with explained(alias, ()), connections[alias].cursor() as cursor:
         cursor.execute(f"DELETE FROM {TABLE} WHERE deep = 0 AND token < %s", [token])
         return int(cursor.rowcount)
 
@@ -97,21 +97,21 @@ def forget() -> None:
 
 def _put(cursor: Any, reads: Sequence[str], writes: Sequence[str], token: int, *, only_leaves: bool) -> bool:
     """The claim itself, as one statement; did it find all rows as it must?"""
-    sql = f"UPDATE {TABLE} SET token = %s WHERE grp IN ({_marks(writes)}) AND token <= %s"
-    params: list[Any] = [token, *_bytes(writes), token]
+    sql = f"UPDATE {TABLE} SET token = %s WHERE grp IN ({marks(writes)}) AND token <= %s"
+    params: list[Any] = [token, *as_bytes(writes), token]
     if only_leaves:
         sql += " AND deep = 0"
     if shared := _shared_rows(reads, writes):
         columns, test = "token", "COUNT(*) = %s AND MAX(shared.token) <= %s"
         if only_leaves and reads:
-            columns += f", deep AND grp IN ({_marks(reads)}) AS busy"
+            columns += f", deep AND grp IN ({marks(reads)}) AS busy"
             test += " AND SUM(shared.busy) = 0"
         # In a table of its own, since MySQL does not let an UPDATE look at what it changes; locked by its own clause.
         sql += (
-            f" AND (SELECT {test} FROM (SELECT {columns} FROM {TABLE} WHERE grp IN ({_marks(shared)})"
+            f" AND (SELECT {test} FROM (SELECT {columns} FROM {TABLE} WHERE grp IN ({marks(shared)})"
             f" LOCK IN SHARE MODE) AS shared)"
         )
-        params += [len(shared), token, *(_bytes(reads) if only_leaves else ()), *_bytes(shared)]
+        params += [len(shared), token, *(as_bytes(reads) if only_leaves else ()), *as_bytes(shared)]
     cursor.execute(sql, params)
     return bool(cursor.rowcount == len(writes))
 
@@ -125,11 +125,11 @@ def _look_below(cursor: Any, reads: Sequence[str], writes: Sequence[str], token:
     newer: list[tuple[bytes, int]] = []
     if reads:
         ranges = " OR ".join(["(grp > %s AND grp < %s)"] * len(reads))
-        bounds = [bound for group in reads for bound in _below(group)]
+        bounds = [bound for group in reads for bound in below(group)]
         cursor.execute(f"SELECT grp, token FROM {TABLE} WHERE {ranges} LOCK IN SHARE MODE", bounds)
         newer += [(group, there) for group, there in cursor.fetchall() if there > token]
     ranges = " OR ".join(["(grp > %s AND grp < %s)"] * len(writes))
-    bounds = [bound for group in writes for bound in _below(group)]
+    bounds = [bound for group in writes for bound in below(group)]
     cursor.execute(f"SELECT grp, token FROM {TABLE} WHERE token > %s AND ({ranges})", [token, *bounds])
     newer += cursor.fetchall()
     _refuse(newer, writes, token, view)
@@ -139,9 +139,9 @@ def _learn(
     cursor: Any, reads: Sequence[str], writes: Sequence[str], token: int, view: str, known: dict[str, bool]
 ) -> None:
     """Why did a claim not find its rows? FenceRejected for a newer token; what is missing is made."""
-    wanted = _all_rows(reads, writes)
+    wanted = all_rows(reads, writes)
     cursor.execute(
-        f"SELECT grp, token, deep FROM {TABLE} WHERE grp IN ({_marks(wanted)}) LOCK IN SHARE MODE", _bytes(wanted)
+        f"SELECT grp, token, deep FROM {TABLE} WHERE grp IN ({marks(wanted)}) LOCK IN SHARE MODE", as_bytes(wanted)
     )
     rows = cursor.fetchall()
     _refuse([(group, there) for group, there, _ in rows if there > token], writes, token, view)
@@ -149,25 +149,25 @@ def _learn(
     known.update(found)
     missing = [group for group in wanted if group not in found]
     if missing:
-        _create(cursor, missing, known)
+        create(cursor, missing, known)
 
 
-def _create(cursor: Any, missing: Sequence[str], known: dict[str, bool]) -> None:
+def create(cursor: Any, missing: Sequence[str], known: dict[str, bool]) -> None:
     """Rows for these groups, and for what is above them the mark that there is something below."""
     above = sorted({ancestor for group in missing for ancestor in ancestors(group)})
     if above:
         cursor.execute(
             f"INSERT INTO {TABLE} (grp, token, deep) VALUES {', '.join(['(%s, 0, 1)'] * len(above))}"
             f" ON DUPLICATE KEY UPDATE deep = 1",
-            _bytes(above),
+            as_bytes(above),
         )
     cursor.execute(
         f"INSERT IGNORE INTO {TABLE} (grp, token, deep) VALUES {', '.join(['(%s, 0, 0)'] * len(missing))}",
-        _bytes(missing),
+        as_bytes(missing),
     )
     # Read with a lock, or a transaction with an older snapshot would not see what another has made meanwhile.
     cursor.execute(
-        f"SELECT grp, deep FROM {TABLE} WHERE grp IN ({_marks(missing)}) LOCK IN SHARE MODE", _bytes(missing)
+        f"SELECT grp, deep FROM {TABLE} WHERE grp IN ({marks(missing)}) LOCK IN SHARE MODE", as_bytes(missing)
     )
     if len(known) > _KNOWN:
         known.clear()
@@ -190,22 +190,22 @@ def _shared_rows(reads: Sequence[str], writes: Sequence[str]) -> list[str]:
     return sorted(rows - set(writes))
 
 
-def _all_rows(reads: Sequence[str], writes: Sequence[str]) -> list[str]:
+def all_rows(reads: Sequence[str], writes: Sequence[str]) -> list[str]:
     # Sorted, what is above first: two who make rows or lock them take them in the same order.
     return sorted({*writes, *_shared_rows(reads, writes)})
 
 
-def _bytes(groups: Sequence[str]) -> list[bytes]:
+def as_bytes(groups: Sequence[str]) -> list[bytes]:
     # The column is binary: groups that some collation takes for equal are two groups.
     return [group.encode() for group in groups]
 
 
-def _below(group: str) -> tuple[bytes, bytes]:
+def below(group: str) -> tuple[bytes, bytes]:
     """All paths below a group are between these: '0' is the sign after '/'."""
     return f"{group}/".encode(), f"{group}0".encode()
 
 
-def _marks(values: Sequence[Any]) -> str:
+def marks(values: Sequence[Any]) -> str:
     return ", ".join(["%s"] * len(values))
 
 
@@ -230,8 +230,8 @@ def _words(view: str, writes: Sequence[str], why: str) -> str:
 
 
 @contextmanager
-def _explained(alias: str, writes: Sequence[str]) -> Iterator[None]:
-    """Errors of the database in the words of the fence."""
+def explained(alias: str, groups: Sequence[str], *, alone: bool = False) -> Iterator[None]:
+    """Errors of the database in the words of the fence. ``alone``: its rows stand in for the locks, see `alone`."""
     try:
         yield
     except DatabaseError as error:
@@ -243,8 +243,13 @@ def _explained(alias: str, writes: Sequence[str]) -> Iterator[None]:
                 f"fencing off with POOLING['FENCE'] = False."
             ) from error
         if isinstance(error, OperationalError) and code in (_LOCK_WAIT, _DEADLOCK):
+            if alone:
+                raise LockTimeout(
+                    f"The groups {', '.join(map(repr, groups))} were not free in time ({error}). The store of locks is "
+                    f"down, and rows of {TABLE} stand in for it. Try again, and see to the store."
+                ) from error
             why = (
                 "an earlier holder's transaction still has the fence" if code == _LOCK_WAIT else "it met another claim"
             )
-            raise FenceRejected(_words("", writes, why)) from error
+            raise FenceRejected(_words("", groups, why)) from error
         raise

@@ -21,7 +21,20 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("backends",), ("store",)),
     (
         (
-            *("conf", "runtime", "signals", "spec", "steps", "hold", "wrapping", "single_flight", "caching"),
+            *(
+                "conf",
+                "runtime",
+                "signals",
+                "spec",
+                "frames",
+                "steps",
+                "hold",
+                "fences",
+                "alone",
+                "wrapping",
+                "single_flight",
+                "caching",
+            ),
             *("decorators", "middleware", "checks", "apps"),
         ),
     ),

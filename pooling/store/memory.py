@@ -150,6 +150,13 @@ class MemoryStore:
         with self._mutex:
             self._epochs.renew(names)
 
+    def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
+        # It can always be reached.
+        if ticket is None:
+            self.invalidate(renews)
+        else:
+            self.release(ticket, tuple(renews))
+
     # -- entries
 
     def fetch(self, key: str, names: Sequence[str]) -> Found:

@@ -124,6 +124,11 @@ class Store(Protocol):
         """Give each epoch a new random value."""
         ...
 
+    def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
+        """`release` a ticket, or only renew epochs, as soon as the store can be reached, and before this process asks
+        it for anything else. For what could not be done when it was due. Raises nothing."""
+        ...
+
     # -- entries
     def fetch(self, key: str, names: Sequence[str]) -> Found:
         """The entry under ``key`` and the epochs' values, read in one step."""

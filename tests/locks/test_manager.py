@@ -450,11 +450,13 @@ def test_a_store_that_forgets_is_asked_again(manager, store):
 
 def test_a_failed_release_does_not_hide_the_exception_of_the_view(manager, store, monkeypatch, caplog):
     held = manager.acquire(p(writes=["a"]))
+    owed = []
 
     def unreachable(ticket, renews=()):
         raise StoreUnavailable("gone away")
 
     monkeypatch.setattr(store, "release", unreachable)
+    monkeypatch.setattr(store, "later", lambda *args: owed.append(args))
 
     def view():
         try:
@@ -465,7 +467,25 @@ def test_a_failed_release_does_not_hide_the_exception_of_the_view(manager, store
     with pytest.raises(ZeroDivisionError):
         view()
     assert manager.current() == ()
-    assert "could not be released" in caplog.text
+    assert "will be released as soon as the store answers: gone away" in caplog.text
+    assert owed == [(held._ticket, held._renews)]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_request_that_failed_is_withdrawn_later_unless_it_was_never_sent(manager, store, monkeypatch, asked):
+    owed = []
+
+    def unreachable(*args):
+        error = StoreUnavailable("gone away")
+        error.asked = asked
+        raise error
+
+    monkeypatch.setattr(store, "acquire", unreachable)
+    monkeypatch.setattr(store, "release", unreachable)
+    monkeypatch.setattr(store, "later", lambda *args: owed.append(args))
+    with pytest.raises(StoreUnavailable):
+        manager.acquire(p(writes=["a"]))
+    assert len(owed) == asked
 
 
 def test_a_lost_lock_is_noticed(manager, store, caplog):
