@@ -10,7 +10,7 @@ from . import report
 from .driver import C, Failure
 from .growth import Growth
 from .leaks import Taking
-from .slots import Attempt, Holder, Slot, Waiter
+from .slots import NEVER, Attempt, Holder, Slot, Waiter
 from .state import log
 
 PING_AFTER = 30.0  # seconds of idleness after which a connection is asked, not only looked at
@@ -220,6 +220,18 @@ class Engine(Growth[C]):
             self._serve()
         self._dispose(dead)
         self._wake.ring()
+
+    def _ended(self, key: int) -> None:
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None:
+                return
+            slot.expires = NEVER  # first, for a checkout that has it in its hands already
+            try:
+                self._idle.remove(slot)
+            except ValueError:
+                return
+        self._died(slot)
 
     def _returned(self, slot: Slot[C], clean: bool) -> None:
         """A connection came back that cannot simply be put with the others."""

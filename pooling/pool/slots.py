@@ -7,6 +7,7 @@ from typing import Generic
 
 from .driver import C, Failure
 from .leaks import Taking
+from .watcher import NO_TRUST
 
 NEVER = float("-inf")
 
@@ -44,6 +45,7 @@ class Slot(Generic[C]):
         "made",
         "since",
         "taking",
+        "trust",
         "used",
         "uses",
     )
@@ -59,6 +61,7 @@ class Slot(Generic[C]):
         self.since = made  # idle: when it was returned; busy: when it was taken
         self.holder: Holder | None = None
         self.taking: Taking | None = None  # with ``leak_after`` only
+        self.trust = NO_TRUST  # for so many seconds after its return it is lent without a look
         self.uses = 0
         self.used = 0.0  # seconds
 

@@ -52,10 +52,21 @@ class Connection(BaseConnection):  # type: ignore[misc]
     ``abandoned``: it belongs to the parent process.
     """
 
+    __slots__ = ("_cursors", "autocommits", "broken", "dirty", "fd", "implicit", "pending", "streaming", "transaction")
+
+    # MySQLdb has a function of its own here, for the sake of one name, which makes every look at an attribute several
+    # times dearer: the interpreter knows a short way only for its own.
+    __getattribute__ = object.__getattribute__
+
+    @property
+    def closed(self) -> int:
+        return int(not self.open)
+
     def __init__(self, **kwargs: Any) -> None:
         self.fd = -1
         self.dirty = self.broken = self.transaction = self.pending = self.streaming = self.abandoned = False
         self.implicit = False
+        self.autocommits = True
         self._cursors: list[weakref.ref[Any]] = []
         self._cursors_limit = _CURSORS
         self.pool: Any = None
@@ -71,6 +82,7 @@ class Connection(BaseConnection):  # type: ignore[misc]
         """The session is in its initial state from here on. ``implicit``: every statement may open a transaction."""
         self.dirty = self.transaction = self.pending = self.streaming = False
         self.implicit = implicit
+        self.autocommits = bool(self.get_autocommit())
 
     @property
     def clean(self) -> bool:
@@ -81,7 +93,7 @@ class Connection(BaseConnection):  # type: ignore[misc]
             or self.transaction
             or self.pending
             or self.streaming
-            or self.get_autocommit() == self.implicit
+            or self.autocommits is self.implicit
         )
 
     # ----- cursors -----
@@ -189,6 +201,12 @@ class Connection(BaseConnection):  # type: ignore[misc]
             return bool(self.next_result() == -1)
         except MySQLdb.Error:
             return False
+
+    def autocommit(self, on: bool) -> None:
+        # Written down, since asking the client library at each return costs more than all else there. What changes it
+        # by a statement is dirty anyway, and functions and triggers may not.
+        super().autocommit(on)
+        self.autocommits = bool(on)
 
     def commit(self) -> None:
         try:
@@ -340,6 +358,9 @@ class MySQLDriver:
     def alive(self, conn: Connection) -> bool:
         """Nothing may be waiting on an idle connection's socket: neither an end of file nor a stray message."""
         return conn.fd >= 0 and not conn.broken and bool(conn.open) and not conn._poll.poll(0)
+
+    def fileno(self, conn: Connection) -> int:
+        return conn.fd
 
     def ping(self, conn: Connection) -> bool:
         return conn.answers(self._patience)
