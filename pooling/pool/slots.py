@@ -43,11 +43,13 @@ class Slot(Generic[C]):
         "key",
         "lifetime",
         "made",
+        "queued",
         "since",
         "taking",
         "trust",
         "used",
         "uses",
+        "waited",
     )
 
     def __init__(self, conn: C, generation: int, made: float, lifetime: float) -> None:
@@ -64,6 +66,8 @@ class Slot(Generic[C]):
         self.trust = NO_TRUST  # for so many seconds after its return it is lent without a look
         self.uses = 0
         self.used = 0.0  # seconds
+        self.queued = 0  # uses whose user had to wait
+        self.waited = 0.0  # … and for how long, in seconds
 
 
 class Waiter(Generic[C]):
