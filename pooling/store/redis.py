@@ -18,7 +18,7 @@ from ..errors import StoreUnavailable
 from ..groups import Mode
 from ._mailbox import Mailbox, Pending, parse
 from ._owed import Owed
-from ._scripts import ACQUIRE, EPOCHS, LOOK, PARTIES, PUT, RELEASE, RENEW, Script, bulk, encode, packed
+from ._scripts import ACQUIRE, EPOCHS, LOAD, LOOK, PARTIES, PUT, RELEASE, RENEW, SWAP, Script, bulk, encode, packed
 from ._wire import Driver, Wire
 from .protocol import Found, Grant, LockRequest, Party, Vector, Wants
 
@@ -173,6 +173,16 @@ class RedisStore:
     def delete(self, key: str) -> bool:
         return bool(self._up().call(b"DEL", self._entry_key(key)))
 
+    # -- documents
+
+    def load(self, key: str) -> tuple[bytes, float]:
+        document, seconds, micros = self._up().run(LOAD, 1, 1, bulk(self._document_key(key)))
+        return document or b"", int(seconds) + int(micros) / 1e6
+
+    def swap(self, key: str, old: bytes, new: bytes, ttl: float) -> bool:
+        words = b"".join(map(bulk, (self._document_key(key), old, new, b"%d" % int(ttl * 1000))))
+        return bool(self._up().run(SWAP, 1, 4, words))
+
     def clear(self) -> None:
         # Not one step, and need not be: an entry whose epoch is gone already counts for nothing.
         for kind in (self._epochs, self._entries):
@@ -225,6 +235,9 @@ class RedisStore:
 
     def _epoch_keys(self, names: Sequence[str]) -> list[bytes]:
         return [encode(self._epochs + name) for name in names]
+
+    def _document_key(self, key: str) -> bytes:
+        return encode(self.tag + "d:" + key)
 
     def _entry_key(self, key: str) -> bytes:
         return encode(self._entries + key)

@@ -1,6 +1,7 @@
 """A process of a fleet: it uses as many connections as it can get, and says how many that may be.
 
-``python -m tests.backend.fleet_worker DATABASE`` with the database's settings as JSON; ends with its standard input.
+``python -m tests.backend.fleet_worker DATABASE [REDIS]`` with the database's settings as JSON, and perhaps the address
+of the store; ends with its standard input.
 """
 
 from __future__ import annotations
@@ -44,7 +45,14 @@ def tell(stop: threading.Event) -> None:
 
 
 def main() -> None:
-    settings.configure(DATABASES={"default": json.loads(sys.argv[1])})
+    kind = "django_redis.cache.RedisCache" if len(sys.argv) > 2 else "django.core.cache.backends.locmem.LocMemCache"
+    settings.configure(
+        DATABASES={"default": json.loads(sys.argv[1])},
+        CACHES={"default": {"BACKEND": kind, "LOCATION": "".join(sys.argv[2:])}},
+        POOLING={"STORE_BUDGET": 5},
+        INSTALLED_APPS=["pooling"],
+        USE_TZ=True,
+    )
     import django
 
     django.setup()

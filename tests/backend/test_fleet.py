@@ -27,9 +27,9 @@ BUDGET = MOST - RESERVE
 
 
 class Worker:
-    def __init__(self, database: dict[str, Any]) -> None:
+    def __init__(self, database: dict[str, Any], *store: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.backend.fleet_worker", json.dumps(database)],
+            [sys.executable, "-m", "tests.backend.fleet_worker", json.dumps(database), *store],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -66,7 +66,7 @@ class Worker:
 
 
 @pytest.fixture
-def fleet(root: Any, tls_mariadb: Any, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+def fleet(root: Any, tls_mariadb: Any, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """A function that starts a process of the fleet."""
     ask(root, "CREATE USER fleet@'127.0.0.1' IDENTIFIED BY 'x'")
     ask(root, "GRANT SELECT ON mysql.* TO fleet@'127.0.0.1'")
@@ -74,8 +74,11 @@ def fleet(root: Any, tls_mariadb: Any, tmp_path: Path) -> Iterator[Callable[[], 
     ask(root, f"SET GLOBAL max_connections = {MOST}")
     started: list[Worker] = []
 
-    def start() -> Worker:
-        started.append(Worker(database(tls_mariadb, tmp_path)))
+    def start(*store: str) -> Worker:
+        settings = database(tls_mariadb, tmp_path)
+        if store:
+            del settings["OPTIONS"]["pool"]["budget_dir"]
+        started.append(Worker(settings, *store))
         return started[-1]
 
     try:
@@ -140,6 +143,18 @@ def test_processes_come_and_go(root: Any, fleet: Callable[[], Worker], tmp_path:
     assert status(root, "Connection_errors_max_connections") == refused
     assert max(sums) == BUDGET
     assert first.errors == second.errors == third.errors == []
+
+
+def test_processes_that_share_a_store(root: Any, fleet: Callable[..., Worker], redis_url: str) -> None:
+    """As if each were on another host: what they have in common is Redis."""
+    until(lambda: len(ask(root, "SELECT id FROM information_schema.processlist")) == 1)
+    ask(root, "FLUSH STATUS")
+    first, second = fleet(redis_url), fleet(redis_url)
+    until(lambda: first.fills(BUDGET // 2) and second.fills(BUDGET // 2), 60)
+    first.end()
+    until(lambda: second.fills(BUDGET), 60)
+    assert status(root, "Max_used_connections") <= BUDGET + 1
+    assert first.errors == second.errors == []
 
 
 def test_a_user_of_few_connections(root: Any, fleet: Callable[[], Worker]) -> None:
