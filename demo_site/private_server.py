@@ -142,13 +142,18 @@ class PrivateServer:
         self.start()
 
     def kill(self, sig: int = signal.SIGKILL) -> None:
-        """Send a signal. After SIGKILL and SIGTERM the process is gone when this returns; `start` brings it back."""
+        """Send a signal. After SIGKILL and SIGTERM the process is gone when this returns; `start` brings it back.
+
+        After SIGSTOP all its threads stand still.
+        """
         process = self._process
         if process is None or process.poll() is not None:
             raise ServerError(f"{self.label} does not run.")
         process.send_signal(sig)
         if sig in (signal.SIGKILL, signal.SIGTERM):
             process.wait(self.deadline)
+        elif sig == signal.SIGSTOP:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)  # a thread may be answering until then
 
     def tail(self, lines: int = 30) -> str:
         """The last lines of the server's log."""

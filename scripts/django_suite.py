@@ -57,6 +57,12 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--stock", action="store_true", help="run on django.db.backends.mysql instead")
     which.add_argument("--compare", action="store_true", help="run on both, and say what fails on ours only")
     parser.add_argument(
+        "--release", choices=("request", "transaction"), default="request", help="the pool's option (default: request)"
+    )
+    parser.add_argument(
+        "--start-transaction", action="store_true", help="the pool's option: atomic() by START TRANSACTION"
+    )
+    parser.add_argument(
         "--keep-going", action=argparse.BooleanOptionalAction, default=True, help="or stop at a failure"
     )
     return parser.parse_args()
@@ -72,6 +78,8 @@ def run(options: argparse.Namespace, engine: str) -> Outcome:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             "SUITE_ENGINE": engine,
+            "SUITE_RELEASE": options.release,
+            "SUITE_START_TRANSACTION": "1" if options.start_transaction else "",
             "SUITE_HOST": server.host,
             "SUITE_PORT": str(server.port),
             "SUITE_USER": server.user,
