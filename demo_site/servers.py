@@ -224,6 +224,7 @@ class PrivateMySQL(PrivateDatabase):
         "--innodb-redo-log-capacity=64M",
         "--secure-file-priv=NULL",  # else a folder of Debian's that need not be there
         "--mysqlx=OFF",  # a second protocol, on a port of its own
+        "--event-scheduler=OFF",  # as MariaDB's default; it counts as a session
     )
 
     def _program(self) -> str:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import MySQLdb
 import pytest
-from django.db import DatabaseError, connections
+from django.db import connections
 from django.db.backends.mysql.base import DatabaseWrapper as StockWrapper
+from MySQLdb import _mysql
 
 from pooling.backends.mysql.base import DatabaseWrapper
 from tests import certificates
@@ -127,15 +129,22 @@ def ask(wrapper: Any, sql: str) -> Any:
 def in_transaction(wrapper: Any) -> bool:
     """Whether the server has a transaction open; asked in a way that MySQL and MariaDB both answer.
 
-    Else this sets what the next transaction only would be.
+    Without one this says of the next transaction what it would be anyway. The connection does not record it.
     """
+    wrapper.ensure_connection()
     try:
-        ask(wrapper, "SET TRANSACTION READ WRITE")
-    except DatabaseError as error:
+        _mysql.connection.query(wrapper.connection, b"SET TRANSACTION READ WRITE")
+    except MySQLdb.OperationalError as error:
         if error.args[0] == 1568:  # "can't be changed while a transaction is in progress"
             return True
         raise
     return False
+
+
+def isolation(wrapper: Any) -> str:
+    """The session's isolation level; its variable has an old name, a new one, or both."""
+    [level] = {level for _, level in ask(wrapper, "SHOW SESSION VARIABLES LIKE 't%\\_isolation'")}
+    return str(level).replace("-", " ").lower()
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:

@@ -14,7 +14,7 @@ from MySQLdb.cursors import SSCursor
 from pooling.backends.mysql import base
 from pooling.errors import PoolTimeout
 
-from .conftest import ask, in_transaction, until
+from .conftest import ask, in_transaction, isolation, until
 
 # The test database is only made when a test asks for it.
 pytestmark = pytest.mark.django_db
@@ -25,8 +25,8 @@ LOOK = """SELECT @x, @@sql_mode, @@foreign_key_checks, @@character_set_client, @
 
 
 def state(wrapper: Any) -> list[Any]:
-    """What a user can see of the session. The isolation level has one name, the other, or both."""
-    return [ask(wrapper, LOOK), ask(wrapper, "SHOW SESSION VARIABLES LIKE 't%\\_isolation'"), in_transaction(wrapper)]
+    """What a user can see of the session."""
+    return [ask(wrapper, LOOK), isolation(wrapper), in_transaction(wrapper)]
 
 
 def questions(wrapper: Any) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from pooling.errors import PoolTimeout
 from pooling.pool import ConnectionPool, PoolOptions
 from tests.proxy import Proxy
 
-from .conftest import ask, identity, private, until
+from .conftest import ask, identity, in_transaction, private, until
 
 pytestmark = pytest.mark.django_db
 
@@ -181,12 +181,12 @@ def test_an_outage_is_known_and_probed_by_one(make: Any, proxy: Proxy, how: str)
         assert isinstance(one.error and one.error.__cause__ and one.error.__cause__.__cause__, MySQLdb.Error)
     assert pool._outage.down
     until(lambda: not pool._attempts)
-    probes = proxy.accepted
-    for _ in range(3):
+    probes = proxy.accepted  # the first round may have begun several before the outage was known
+    for done in range(3):
         asking = [Asking(wrapper) for wrapper in wrappers]
         while any(one.is_alive() for one in asking):
             assert len(pool._attempts) <= 1
-            assert len(proxy.links) <= 1
+            assert proxy.accepted - probes <= done + 1
         for one in asking:
             one.end()
             assert one.rows is None
@@ -328,7 +328,8 @@ def test_cleaning_up_on_return_fails(make: Any, proxy: Proxy, left: str) -> None
     stats = wrapper.pool.get_stats()
     assert (stats["pool_size"], stats["returns_bad"]) == (0, 1)
     assert identity(wrapper) != number
-    assert ask(wrapper, "SELECT @x, @@autocommit, @@in_transaction") == ((None, 1, 0),)
+    assert ask(wrapper, "SELECT @x, @@autocommit") == ((None, 1),)
+    assert not in_transaction(wrapper)
     wrapper.close()
     sound(wrapper.pool, wrappers)
 
@@ -392,9 +393,9 @@ def crowd(mariadb: Any) -> Iterator[Callable[[], Any]]:
     """Makes the server full with sessions of a user who is nothing special; each call of it lets one go."""
     root = MySQLdb.connect(host=mariadb.host, port=mariadb.port, user=mariadb.user)
     asking = root.cursor()
-    asking.execute("CREATE OR REPLACE USER crowd@'127.0.0.1'")
+    asking.execute("CREATE USER crowd@'127.0.0.1'")
     asking.execute("GRANT SELECT ON mysql.* TO crowd@'127.0.0.1'")
-    asking.execute("CREATE OR REPLACE USER few@'127.0.0.1' WITH MAX_USER_CONNECTIONS 2")
+    asking.execute("CREATE USER few@'127.0.0.1' WITH MAX_USER_CONNECTIONS 2")
     asking.execute("GRANT SELECT ON mysql.* TO few@'127.0.0.1'")
     asking.execute("SET GLOBAL max_connections = 10")
     sessions: list[Any] = []

@@ -28,11 +28,18 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrivateData
     writer = private_database(folder / "writer", options=["--log-bin=bin", "--server-id=1"])
     replica = private_database(folder / "replica", options=["--server-id=2"])
     with writer, replica:
-        run(
-            replica,
-            f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={writer.port}, MASTER_USER='root', "
-            "MASTER_CONNECT_RETRY=1, MASTER_USE_GTID=slave_pos",
-        )
+        if replica.label == "MySQL":
+            run(
+                replica,
+                f"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={writer.port}, SOURCE_USER='root', "
+                "SOURCE_CONNECT_RETRY=1",
+            )
+        else:
+            run(
+                replica,
+                f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={writer.port}, MASTER_USER='root', "
+                "MASTER_CONNECT_RETRY=1, MASTER_USE_GTID=slave_pos",
+            )
         run(replica, "START REPLICA")
         yield writer, replica
 
