@@ -19,7 +19,7 @@ import django
 from django.conf import settings
 from django.db import connections
 
-from demo_site.servers import PrivateMariaDB
+from demo_site.servers import PrivateDatabase, private_database
 
 RELEASES = ("request", "transaction")
 
@@ -40,7 +40,7 @@ class Round(NamedTuple):
     took: list[float]
 
 
-def configure(server: PrivateMariaDB, load: Load) -> None:
+def configure(server: PrivateDatabase, load: Load) -> None:
     """A Django with one database alias for each way of releasing, both on ``server``. Once in a process."""
     common = {
         "ENGINE": "pooling.backends.mysql",
@@ -99,7 +99,7 @@ def run(alias: str, load: Load) -> Round:
 def measure(load: Load, rounds: int) -> dict[str, list[Round]]:
     """Rounds of each way, interleaved, after one that does not count. Starts and stops a server of its own."""
     found: dict[str, list[Round]] = {name: [] for name in RELEASES}
-    with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder, PrivateMariaDB(folder) as server:
+    with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder, private_database(folder) as server:
         configure(server, load)
         for number in range(rounds + 1):
             for name in RELEASES:

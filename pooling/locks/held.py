@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from .._forks import after_in_child
 from ..errors import LockLost
 from ..groups import Plan
 from ..store.protocol import Vector, Wants
@@ -153,4 +153,4 @@ def _after_fork_in_child() -> None:
     _forks += 1
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

@@ -7,9 +7,11 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from . import maintenance, report
+from .callbacks import never
 from .driver import C, Failure
 from .slots import Attempt, Slot
 from .state import State, log
+from .watcher import TRUST
 
 if TYPE_CHECKING:
     from .core import ConnectionPool
@@ -49,7 +51,9 @@ class Growth(State[C]):
         started = self._clock()
         try:
             # Nothing in this thread refers to the connection but the slot: its user may count who does.
-            slot = Slot(self._connect(), attempt.generation, started, 0.0)
+            slot = Slot(
+                self._connect(self._outage.limit(started, self._options.timeout)), attempt.generation, started, 0.0
+            )
         except BaseException as error:
             self._failed(attempt, error)
             if not isinstance(error, Exception):
@@ -57,14 +61,16 @@ class Growth(State[C]):
         else:
             self._connected(attempt, slot, started)
 
-    def _connect(self) -> C:
-        conn = self._driver.connect(self._options.timeout)
-        if self._callbacks.configure is not None:
-            try:
+    def _connect(self, limit: float) -> C:
+        conn = self._driver.connect(limit)
+        try:
+            if self._budget is not None:
+                self._budget.learn(conn)
+            if self._callbacks.configure is not None:
                 self._callbacks.configure(conn)
-            except BaseException:
-                self._close_all([conn])
-                raise
+        except BaseException:
+            self._close_all([conn])
+            raise
         return conn
 
     def _connected(self, attempt: Attempt, slot: Slot[C], started: float) -> None:
@@ -76,6 +82,7 @@ class Growth(State[C]):
             self._attempts.discard(attempt)
             self._outage.finished(attempt)
             self._outage.answered()
+            self._outage.slowest = max(self._outage.slowest, now - started)
             self._counters.connections_num += 1
             self._counters.connections_ms += (now - started) * 1000
             if self._closed or attempt.generation < self._drained or len(self._slots) >= self._max_size:
@@ -89,7 +96,16 @@ class Growth(State[C]):
             self._grown.notify_all()
         self._start(attempts)
         self._close_all(unwanted)
+        self._watch(slot)
         self._keep_up()
+
+    def _watch(self, slot: Slot[C]) -> None:
+        """Be told of its end. It is in the pool by now, or `_ended` would not find it; it may have left it again."""
+        watched = self._watcher.watch(slot.key, self._driver.fileno(slot.conn))
+        if self._slots.get(slot.key) is not slot:
+            self._watcher.leave(slot.key)  # whoever closes it may have said so too early
+        elif watched and self._alive is not never:
+            slot.trust = TRUST
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         failure = self._driver.classify(error) if isinstance(error, self._driver.errors) else Failure.OTHER
@@ -150,6 +166,8 @@ class Growth(State[C]):
 
     def _keep_up(self) -> None:
         """Have a maintenance thread if there is anything to maintain."""
+        if self._budget is not None and (self._slots or self._min_wanted) and not self._closed:
+            self._budget.begin(cast("ConnectionPool[C]", self))
         with self._lock:
             if self._closed or self._maintained or not (self._slots or self._min_size):
                 return

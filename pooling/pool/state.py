@@ -18,7 +18,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 from weakref import WeakSet
 
 from . import forking, report
@@ -28,6 +28,10 @@ from .options import PoolOptions
 from .outage import Outage
 from .slots import NEVER, Attempt, Bell, Slot, Waiter
 from .stats import Counters
+from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from .budget import Budget
 
 log = logging.getLogger("pooling.pool")
 
@@ -66,7 +70,10 @@ class State(Generic[C]):
         name: str,
         clock: Callable[[], float],
         callbacks: Callbacks[C],
+        budget: Budget[C] | None,
     ) -> None:
+        if (options.max_size == "auto") != (budget is not None):
+            raise ValueError('A pool has max_size="auto" and a budget to have its share of, or neither.')
         self.name = name
         self._driver = driver
         self._options = options
@@ -76,8 +83,10 @@ class State(Generic[C]):
             driver.alive if callbacks.check is None and options.leak_after is None else never
         )  # the fast path's
         self._reset = callbacks.resetting(driver.reset)
-        self._min_size = options.min_size
-        self._max_size = options.max_size
+        self._budget = budget
+        self._min_wanted = options.min_size
+        self._min_size = 0 if options.max_size == "auto" else options.min_size
+        self._max_size = 0 if options.max_size == "auto" else options.max_size
         self._inherited: dict[int, C] = {}
         self._closed = True
         self._fresh()
@@ -89,6 +98,7 @@ class State(Generic[C]):
         self._lock = threading.RLock()
         self._grown = threading.Condition(self._lock)
         self._wake = Bell()
+        self._watcher = Watcher(self, self.name)
         self._maintained = False  # is there a maintenance thread?
         self._here = threading.local()
         self._slots: dict[int, Slot[C]] = {}
@@ -101,6 +111,7 @@ class State(Generic[C]):
         self._attempts: WeakSet[Attempt] = WeakSet()
         self._generation = 0
         self._drained = 0  # connections of older generations are closed when they come back
+        self._evicted = NEVER
         self._outage = Outage()
         self._counters = Counters()
         self._base: dict[str, float] = {}
@@ -186,8 +197,14 @@ class State(Generic[C]):
             lost += self._forget(slot)
         return lost
 
+    def _ended(self, key: int) -> None:
+        """The watcher has seen a connection's end. What is lent is only marked: its user will find out, and the mark
+        keeps it from being lent again."""
+        raise NotImplementedError
+
     def _close_all(self, conns: Iterable[C]) -> None:
         for conn in conns:
+            self._watcher.leave(id(conn))
             try:
                 self._driver.close(conn)
             except Exception as error:  # noqa: BLE001 - it is gone either way
@@ -206,7 +223,11 @@ class State(Generic[C]):
         """Start empty. The parent's connections are made harmless now, also those that are lent: whoever has one in
         the child could do nothing with it but spoil the parent's session."""
         inherited = list(self._slots.values())
+        self._watcher.abandon()
         self._fresh()
+        if self._budget is not None:
+            self._min_size = self._max_size = 0
+            self._budget.forked()
         for slot in inherited:
             self._inherited[slot.key] = slot.conn  # kept, so that no new connection gets its id
             try:

@@ -142,6 +142,15 @@ class Store(Protocol):
         """Remove an entry; was there one?"""
         ...
 
+    # -- documents: a few small ones that processes share, neither entries nor locks
+    def load(self, key: str) -> tuple[bytes, float]:
+        """The document, b"" if there is none, and the store's clock in seconds, the same for all who share it."""
+        ...
+
+    def swap(self, key: str, old: bytes, new: bytes, ttl: float) -> bool:
+        """Replace it, if it is still ``old``, for ``ttl`` seconds; was it?"""
+        ...
+
     def clear(self) -> None:
         """Remove all entries and epochs. Locks stay: they belong to running requests."""
         ...

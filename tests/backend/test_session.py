@@ -21,6 +21,7 @@ from pooling.backends.mysql.session import About, Effect, about, classify
         b"-- note @x\nSELECT 1",
         b"ROLLBACK TO SAVEPOINT `s1`",
         b"SAVEPOINT `s1`",
+        b"SELECT xa FROM t WHERE note = 'SET RESOURCE GROUP x; @'",
     ],
 )
 def test_clean(statement: bytes) -> None:
@@ -65,7 +66,19 @@ def test_begins(statement: bytes) -> None:
     assert classify(statement) is Effect.BEGINS
 
 
-@pytest.mark.parametrize("statement", [b"XA START 'a'", b"xa prepare 'a'", b"SELECT 1; XA START 'a'"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        b"XA START 'a'",
+        b"xa prepare 'a'",
+        b"SELECT 1; XA START 'a'",
+        b"/*! XA START 'a' */",
+        b"SET RESOURCE GROUP batch",
+        b"set  resource\ngroup batch",
+        b"/*!80003 SET RESOURCE GROUP batch */",
+        b"SELECT 1; SET RESOURCE GROUP batch",
+    ],
+)
 def test_beyond_a_reset(statement: bytes) -> None:
     assert classify(statement) is Effect.UNCLEAR
 

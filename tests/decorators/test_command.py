@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from pooling import locked, runtime
+from pooling import fences, locked, runtime
 from pooling.errors import LockLost
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,8 +69,7 @@ def test_invalidate() -> None:
 
 
 def test_purge() -> None:
-    from pooling import fences
-
+    fences.forget()
     fences.prepare("default", [], ["old/1", "new/1"])
     fences.claim("default", [], ["new/1"], int(time.time() * 1e6))
     assert run("purge")[1] == "1 fences deleted in 'default'\n"
@@ -82,7 +81,7 @@ def test_purge() -> None:
         run("purge", "--database", "elsewhere")
 
 
-def test_the_store_in_memory_is_said_to_be_this_process_only() -> None:
+def test_the_store_in_memory_is_said_to_be_this_process_only(settings: Any) -> None:
     said = io.StringIO()
     call_command("pooling", "invalidate", "a", stdout=io.StringIO(), stderr=said)
     assert "sees its own locks" in said.getvalue()

@@ -1,8 +1,9 @@
-"""A store that says it is shared between processes, so that holds are fenced; and tokens of the fences' table."""
+"""Stores that are shared between processes, or say so, so that holds are fenced; and tokens of the fences' table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -10,12 +11,20 @@ from django.db import connection
 from pooling import fences, runtime
 from pooling.store.memory import MemoryStore
 
+from .. import stores
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    stores.parametrize(metafunc, "shared_store")
+
 
 @pytest.fixture(autouse=True)
-def shared_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def shared_store(
+    request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> Iterator[None]:
     monkeypatch.setattr(MemoryStore, "shared", True)
     fences.forget()
-    runtime.reset_runtime()
+    stores.use(stores.kind(request), settings, monkeypatch, redis_url)
     yield
     assert runtime.store().parties() == []
     runtime.reset_runtime()

@@ -17,7 +17,6 @@ from pooling.alone import Alone
 from pooling.decorators import locked
 from pooling.errors import FenceRejected, LockTimeout, StoreUnavailable
 from pooling.groups import plan
-from pooling.store.memory import MemoryStore
 from tests.app.models import Account
 
 from .conftest import tokens
@@ -34,10 +33,11 @@ class Switch:
         self._down = False
         self._owed: list[tuple[str | None, Any]] = []
         self.renewed: list[str] = []
+        kind: Any = type(runtime.store())
         for name in ("acquire", "release", "renew", "invalidate", "epochs"):
-            monkeypatch.setattr(MemoryStore, name, self._switched(getattr(MemoryStore, name)))
-        self._settle = MemoryStore.later
-        monkeypatch.setattr(MemoryStore, "later", lambda store, *args: self._owed.append(args))
+            monkeypatch.setattr(kind, name, self._switched(getattr(kind, name)))
+        self._settle = kind.later
+        monkeypatch.setattr(kind, "later", lambda store, *args: self._owed.append(args))
 
     @property
     def down(self) -> bool:
@@ -190,7 +190,8 @@ def test_the_change_over(store: Switch, account: Account, first_alone: bool) -> 
 @FENCE
 def test_a_holder_from_before_that_comes_too_late(store: Switch, account: Account, monkeypatch: Any) -> None:
     granted, go_on = threading.Event(), threading.Event()
-    acquire = MemoryStore.acquire
+    kind: Any = type(runtime.store())
+    acquire = kind.acquire
 
     def late(*args: Any) -> Any:
         grant = acquire(*args)
@@ -200,7 +201,7 @@ def test_a_holder_from_before_that_comes_too_late(store: Switch, account: Accoun
 
     with ThreadPoolExecutor(1) as pool:
         with monkeypatch.context() as patch:
-            patch.setattr(MemoryStore, "acquire", late)
+            patch.setattr(kind, "acquire", late)
             older = in_thread(pool, add_one)
             assert granted.wait(PATIENCE)
         store.down = True

@@ -148,8 +148,9 @@ def test_a_loss_that_is_known_refuses_the_commit(account: Account) -> None:
 
 def test_a_fenced_commit_does_not_ask_the_store(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    renew = MemoryStore.renew
-    monkeypatch.setattr(MemoryStore, "renew", lambda *args: asked.append(args) or renew(*args))  # type: ignore[func-returns-value]
+    store = runtime.store()
+    renew = store.renew
+    monkeypatch.setattr(store, "renew", lambda *args: asked.append(args) or renew(*args))  # type: ignore[func-returns-value]
     add_one()
     assert asked == []
     with locked(writes=["accounts/ann"], fence=False):

@@ -13,6 +13,7 @@ What stored functions and triggers do to the session is not seen either.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MethodType
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -25,9 +26,11 @@ from django.utils.functional import cached_property
 from pooling.errors import PoolTimeout
 from pooling.pool import ConnectionPool
 
+from .client import DatabaseClient
 from .creation import DatabaseCreation
 from .driver import Connection, MySQLDriver
-from .options import BackendOptions
+from .fleet import budget
+from .options import BackendOptions, credentials_of
 from .release import Releasing
 from .validation import DatabaseValidation
 
@@ -42,12 +45,15 @@ def _frozen(value: Any) -> Any:
         return tuple(_frozen(item) for item in value)
     if value is None or isinstance(value, (str, bytes, int, float)):
         return type(value).__name__, value
+    if isinstance(value, MethodType):
+        return "method", value  # a new object at every access, equal if function and instance are
     return "object", id(value)
 
 
 class DatabaseWrapper(Releasing):
     """A connection of one thread; pooled when ``OPTIONS["pool"]`` is True or a dict of pool options."""
 
+    client_class = DatabaseClient
     creation_class = DatabaseCreation
     validation_class = DatabaseValidation
 
@@ -115,13 +121,17 @@ class DatabaseWrapper(Releasing):
             options = BackendOptions.parse(option)
         except (ValueError, TypeError) as error:
             raise ImproperlyConfigured(f"OPTIONS['pool'] of the database {self.alias!r}: {error}") from error
-        driver = MySQLDriver(
-            params,
-            autocommit=self.settings_dict["AUTOCOMMIT"],
-            isolation=self.isolation_level,
-            options=options,
-        )
-        pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias)
+        try:
+            driver = MySQLDriver(
+                params,
+                autocommit=self.settings_dict["AUTOCOMMIT"],
+                isolation=self.isolation_level,
+                options=options,
+            )
+            share = budget(params, options)
+        except (ValueError, OSError) as error:
+            raise ImproperlyConfigured(f"OPTIONS of the database {self.alias!r}: {error}") from error
+        pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias, budget=share)
         # Threads may get here together. No pool has connected yet, so the losers' are simply dropped.
         return self._connection_pools.setdefault(key, pool)
 
@@ -169,7 +179,8 @@ class DatabaseWrapper(Releasing):
     @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._pool_option is None:
-            return super().get_new_connection(conn_params)
+            # What makes and drops test databases is not pooled, but needs the same credentials.
+            return super().get_new_connection({**conn_params, **credentials_of(self.settings_dict)})
         pool = self._pool_for(conn_params)
         try:
             connection = pool.getconn()

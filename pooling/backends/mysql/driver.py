@@ -11,25 +11,36 @@ import os
 import select
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import MySQLdb
 from MySQLdb.connections import Connection as BaseConnection
 from MySQLdb.cursors import BaseCursor
 
+from pooling._forks import after_in_child
 from pooling.pool import Failure
 
+from .credentials import Credentials
 from .options import BackendOptions
 from .record import FORGET_MESSAGES, SessionRecord
+from .tcp import TcpKeepalive
 
 _CAPACITY = frozenset({1040, 1203, 1226})
 # 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
-_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
-# Codes after which this very connection is useless.
-_LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055})
+# 3032 is MySQL in offline mode, where an operator works on it.
+_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055, 3032})
+# Codes after which this very connection is useless. 4031 is MySQL's farewell after wait_timeout: it waits on the socket
+# until the next statement finds it.
+_LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055, 4031})
 
 # Every live connection by id: a forked child has to disarm all of them, also those that a thread was using.
 _live: dict[int, weakref.ref[Connection]] = {}
+
+_DENIED = 1045
+# A server that does not write any more says this to every write. Not 1792: there the transaction is one for reading by
+# its user's own wish.
+_READ_ONLY = 1836
+_OPTION_FORBIDS = 1290  # any option; the text names it
 
 # Seconds that a server has to answer a question that costs it nothing.
 _PATIENCE = 5.0
@@ -44,15 +55,31 @@ def _code(error: BaseException) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _names_read_only(error: BaseException) -> bool:
+    # The option's name stands in the text in every language: --read-only, --super-read-only, --innodb-read-only.
+    return any(name in str(error) for name in ("read-only", "read_only"))
+
+
 class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     """A MySQLdb connection that records what its user did to the session.
 
     ``pool``: where it came from, while it is checked out. ``abandoned``: it belongs to the parent process.
+    ``read_only``: its server has refused to write.
     """
+
+    __slots__ = ("_cursors", "autocommits", "broken", "dirty", "fd", "implicit", "pending", "streaming", "transaction")
+
+    # MySQLdb has a function of its own here, for the sake of one name, which makes every look at an attribute several
+    # times dearer: the interpreter knows a short way only for its own.
+    __getattribute__ = object.__getattribute__
+
+    @property
+    def closed(self) -> int:
+        return int(not self.open)
 
     def __init__(self, **kwargs: Any) -> None:
         self.fd = -1
-        self.abandoned = False
+        self.abandoned = self.read_only = False
         self._cursors: list[weakref.ref[Any]] = []
         self._cursors_limit = _CURSORS
         self.pool: Any = None
@@ -140,6 +167,8 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
         self.failed(code)
         if code in _LOST:
             self.broken = True
+        elif code == _READ_ONLY or (code == _OPTION_FORBIDS and _names_read_only(error)):
+            self.broken = self.read_only = True
         if code in (2006, 2013, 2055):
             # The client library has closed the socket: its number may be anybody's by now.
             self.fd = -1
@@ -173,7 +202,12 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     def next_result(self) -> Any:
         # Refused by the client library while rows are unread; -1 says that nothing at all is left. Closing a cursor
         # comes along here, and it costs no round trip.
-        status = super().next_result()
+        try:
+            status = super().next_result()
+        except MySQLdb.Error as error:
+            if _code(error) != 2014:  # rows are unread: nothing is wrong with the connection
+                self._failed(error)
+            raise
         self.streaming = status == 0
         return status
 
@@ -185,6 +219,12 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
             return bool(self.next_result() == -1)
         except MySQLdb.Error:
             return False
+
+    def autocommit(self, on: bool) -> None:
+        # Written down, since asking the client library at each return costs more than all else there. What changes it
+        # by a statement is dirty anyway, and functions and triggers may not.
+        super().autocommit(on)
+        self.autocommits = bool(on)
 
     def commit(self) -> None:
         try:
@@ -265,8 +305,8 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
             finally:
                 os.close(null)
 
-    def renew(self, user: str, password: str, database: str | None) -> None:
-        """A new session on the same socket."""
+    def renew(self, user: str, password: str, database: str) -> None:
+        """A new session on the same socket; an empty ``database`` is none."""
         super().change_user(user, password, database)
 
 
@@ -278,13 +318,17 @@ def _hang_up_all() -> None:
     _live.clear()
 
 
-os.register_at_fork(after_in_child=_hang_up_all)
+after_in_child(_hang_up_all)
 
 
 class MySQLDriver:
     """Opens, judges and resets connections for one pool.
 
     ``params`` are MySQLdb.connect()'s; ``isolation`` is a transaction isolation level or None for the server's.
+    ``options.credentials`` is asked before each connect and reset. A connection goes on with those that it was
+    opened with until it is reset or replaced; one whose reset is refused is closed.
+
+    ValueError for a time limit of the driver's that is none.
 
     A server that hangs is given ``connect_timeout`` seconds to answer the pool's own questions, 5 at most. A user's
     statement waits for ever: set ``read_timeout`` in OPTIONS to the longest one there is to end that as well.
@@ -300,10 +344,21 @@ class MySQLDriver:
         isolation: str | None,
         options: BackendOptions = BackendOptions(),  # noqa: B008 - it is frozen
     ) -> None:
+        self.credentials = cast("Credentials | None", options.credentials)
+        self.tcp_keepalive = cast("TcpKeepalive | None", options.tcp_keepalive)
         self.params = dict(params)
+        if "passwd" in self.params:  # the old name, which would win over what ``credentials`` say
+            self.params["password"] = self.params.pop("passwd")
+        for name in ("connect_timeout", "read_timeout", "write_timeout"):
+            value = self.params.get(name, 0)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name!r} must be a whole number of seconds, not {value!r}; 0 is no limit.")
         self.autocommit = autocommit
         self.isolation = isolation
         self.options = options
+        ssl = self.params.get("ssl")
+        mode = self.params.get("ssl_mode") or ("REQUIRED" if ssl and not isinstance(ssl, Mapping) else None)
+        self._must_be_encrypted = mode == "REQUIRED"
         self._patience = min(_PATIENCE, self.params.get("connect_timeout") or _PATIENCE)
 
     def connect(self, timeout: float) -> Connection:
@@ -313,10 +368,14 @@ class MySQLDriver:
             # The client library counts whole seconds, and 0 means for ever.
             ours = max(1, math.ceil(timeout))
             params["connect_timeout"] = min(limit, ours) if limit else ours
-        connection = Connection(**params)
+        connection = self._open(params)
         connection.multiplexed = self.options.release == "transaction"
         connection.starting = self.options.start_transaction
         try:
+            if self.tcp_keepalive is not None:
+                self.tcp_keepalive.apply(connection.fd)
+            if self._must_be_encrypted:
+                self._see_that_it_is_encrypted(connection)
             # mysqlclient's encoder of bytes does not work; Django takes it out as well.
             if connection.encoders.get(bytes) is bytes:
                 connection.encoders.pop(bytes)
@@ -325,6 +384,31 @@ class MySQLDriver:
             connection.close()
             raise
         return connection
+
+    def _open(self, params: dict[str, Any]) -> Connection:
+        if self.credentials is None:
+            return Connection(**params)
+        asked = self.credentials()
+        try:
+            return Connection(**{**params, **asked})
+        except MySQLdb.OperationalError as error:
+            if _code(error) != _DENIED:
+                raise
+            # Rotated between the answer and the connect? Once only, and not with the same: servers lock accounts.
+            again = self.credentials()
+            if again == asked:
+                raise
+        return Connection(**{**params, **again})
+
+    def _see_that_it_is_encrypted(self, connection: Connection) -> None:
+        # MariaDB's client library goes on in the clear where the server has no TLS, unless certificates are verified.
+        connection.query(b"SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+        if not any(cipher for _, cipher in connection.store_result().fetch_row(0)):
+            raise MySQLdb.OperationalError(
+                2026,
+                "TLS/SSL error: SSL is required, but the server does not support it. Switch it on there, or set "
+                "'ssl_mode' in OPTIONS to 'PREFERRED' or 'DISABLED'",
+            )
 
     def _initialise(self, connection: Connection) -> None:
         # One by one, since OPTIONS may switch multi statements off.
@@ -346,6 +430,9 @@ class MySQLDriver:
     def alive(self, conn: Connection) -> bool:
         """Nothing may be waiting on an idle connection's socket: neither an end of file nor a stray message."""
         return conn.fd >= 0 and not conn.broken and bool(conn.open) and not conn._poll.poll(0)
+
+    def fileno(self, conn: Connection) -> int:
+        return conn.fd
 
     def ping(self, conn: Connection) -> bool:
         return conn.answers(self._patience)
@@ -380,11 +467,13 @@ class MySQLDriver:
 
     def _renew(self, conn: Connection) -> bool:
         params = self.params
+        if self.credentials is not None:
+            params = {**params, **self.credentials()}
         user = params.get("user")
         if not user or params.get("read_default_file") or params.get("read_default_group"):
             return False  # the credentials stand in a file that only connect() reads
-        password = params.get("password") or params.get("passwd") or ""
-        conn.renew(user, password, params.get("database") or params.get("db"))
+        password = params.get("password") or ""
+        conn.renew(user, password, params.get("database") or params.get("db") or "")
         # The new session has the server's defaults, while the client library may still believe in the old ones:
         # all that connect() set is said again, in its order, or strings would be escaped for another charset.
         if params.get("init_command"):
@@ -411,3 +500,10 @@ def _run(connection: Connection, statement: str) -> None:
     connection.store_result()
     while connection.next_result() == 0:
         connection.store_result()
+
+
+def limits(connection: Connection) -> tuple[int, int | None]:
+    """How many connections the server allows to all, and to this user; None if it makes no difference."""
+    connection.query(b"SELECT @@max_connections, @@max_user_connections")
+    [[most, users]] = connection.store_result().fetch_row(0)
+    return int(most), int(users) if int(users) > 0 else None

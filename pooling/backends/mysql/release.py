@@ -171,7 +171,10 @@ class Releasing(mysql.DatabaseWrapper):
         if connection.abandoned or pool is None:
             return
         try:
-            if discard:
+            if connection.read_only:
+                if pool.evict(connection):
+                    log.warning("%s: the server does not write any more; all connections are replaced.", self.alias)
+            elif discard:
                 pool.discard(connection)
             else:
                 pool.putconn(connection)

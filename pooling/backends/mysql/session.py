@@ -51,6 +51,8 @@ _CREATE_TEMPORARY = re.compile(rb"\s*CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", 
 _START = re.compile(rb"\s*(?:START\s+TRANSACTION\b|BEGIN(?:\s+WORK)?\s*\Z)", re.IGNORECASE)
 _END = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s*\Z", re.IGNORECASE)
 _CHAIN = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s+AND\s+CHAIN\s*\Z", re.IGNORECASE)
+# What outlives a reset: distributed transactions, and MySQL's resource groups, which belong to the thread.
+_BEYOND = re.compile(rb"\bXA\b|\bSET\s+RESOURCE\s+GROUP\b", re.IGNORECASE)
 _ROLLBACK_TO = re.compile(rb"\s*ROLLBACK(?:\s+WORK)?\s+TO\b", re.IGNORECASE)
 _VARIABLE = rb"@@(?:(?:SESSION|LOCAL)\s*\.\s*)?"
 _NUMBER = re.compile(rb"\bLAST_INSERT_ID\s*\(\s*\)|" + _VARIABLE + rb"(?:IDENTITY|LAST_INSERT_ID)\b", re.IGNORECASE)
@@ -90,13 +92,12 @@ def _examine(statement: bytes) -> Effect:
 def _judge(code: bytes) -> Effect:
     code = code.rstrip(b"; \t\r\n\0")
     first = _FIRST_WORD.match(code)
-    if first is None:
+    word = first.group(1).upper() if first else b""
+    # Anywhere else the words may be names.
+    if (word in (b"", b"XA", b"SET") or b";" in code) and _BEYOND.search(code):
+        return Effect.UNCLEAR
+    if not word:
         return Effect.DIRTY if code.strip() else Effect.CLEAN
-    word = first.group(1).upper()
-    if word == b"XA":
-        return Effect.UNCLEAR
-    if b";" in code and re.search(rb"\bXA\b", code, re.IGNORECASE):
-        return Effect.UNCLEAR
     if _HAZARD.search(code):
         return Effect.DIRTY
     if word in (b"START", b"BEGIN") and _START.match(code):
