@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING, cast
 
 from .._numbers import seconds
 from ..errors import PoolClosed
@@ -12,6 +13,9 @@ from .growth import Growth
 from .leaks import Taking
 from .slots import Attempt, Holder, Slot, Waiter
 from .state import log
+
+if TYPE_CHECKING:
+    from .core import ConnectionPool
 
 PING_AFTER = 30.0  # seconds of idleness after which a connection is asked, not only looked at
 GRACE = 0.25  # seconds that a checkout waits for a probe while the server is down
@@ -91,6 +95,8 @@ class Engine(Growth[C]):
         if refusal is not None:
             raise refusal from self._outage.error
         self._start(attempts)
+        if self._budget is not None:
+            self._budget.begin(cast("ConnectionPool[C]", self))
         return True
 
     def _accept(self, waiter: Waiter[C], started: float, budget: float) -> Slot[C]:
