@@ -61,6 +61,9 @@ class Driver:
     def alive(self, conn: Connection) -> bool:
         return not conn.closed
 
+    def fileno(self, conn: Connection) -> int:
+        return -1
+
     def ping(self, conn: Connection) -> bool:
         return True
 

@@ -72,7 +72,8 @@ class ConnectionPool(Control[C]):
             slot = self._idle_pop()
             conn = slot.conn
             now = self._clock()
-            if now - slot.since <= PING_AFTER and now < slot.expires and self._alive(conn):
+            idle = now - slot.since
+            if now < slot.expires and (idle <= slot.trust or (idle <= PING_AFTER and self._alive(conn))):
                 try:
                     slot.holder = self._here.holder
                 except AttributeError:
