@@ -65,20 +65,24 @@ def test_a_spike_does_not_blow_up_the_pool(make: Make, driver: ScriptedDriver) -
 
 
 def test_two_threads_return_the_same_connection(make: Make, driver: ScriptedDriver) -> None:
+    """The second comes while the first is still being made clean."""
     pool = make(max_size=2)
-    for _ in range(200):
-        conn = pool.getconn()
-        barrier = threading.Barrier(2)
+    conn = pool.getconn()
+    inside, go = threading.Event(), threading.Event()
 
-        def give(conn: Conn = conn, barrier: threading.Barrier = barrier) -> bool:
-            barrier.wait(PATIENCE)
-            try:
-                pool.putconn(conn)
-            except ValueError:
-                return False
-            return True
+    def reset(conn: Conn) -> None:
+        driver.on_reset = None
+        inside.set()
+        assert go.wait(PATIENCE)
 
-        assert sorted(bool(one.result()) for one in [Caller(give), Caller(give)]) == [False, True]
+    driver.on_reset = reset
+    first = Caller(pool.putconn, conn)
+    assert inside.wait(PATIENCE)
+    for method in (pool.putconn, pool.discard):
+        with pytest.raises(ValueError, match="given back already"):
+            method(conn)
+    go.set()
+    first.result()
     sound(pool, driver)
 
 
@@ -118,7 +122,7 @@ def test_a_slow_goodbye_does_not_stall_a_checkout(make: Make, driver: ScriptedDr
 
 
 def test_a_day_costs_nothing_that_stays() -> None:
-    """24 hours on a clock that is turned by hand: uses, pings, expiries, shrinking. Nothing grows, not even a little."""
+    """24 hours on a clock that is turned by hand: uses, pings, expiries, shrinking. Nothing grows."""
     driver, clock = ScriptedDriver(), Clock()
     options = PoolOptions(min_size=1, max_size=4, max_lifetime=3600, max_idle=300, keepalive=120)
     threads = threading.active_count()
