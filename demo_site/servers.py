@@ -43,8 +43,7 @@ def private_database(
 
     Its data are in ``folder``/mariadb or ``folder``/mysql, since neither can read the other's.
     """
-    chosen = os.environ.get("POOLING_DB_PROGRAM")
-    path = program(chosen) if chosen else program("mariadbd", "mysqld")
+    path = _chosen("POOLING_DB_PROGRAM", "mariadbd", "mysqld")
     # Both are called mysqld on some machines, so that it has to say itself which one it is.
     version = subprocess.run([path, "--no-defaults", "--version"], capture_output=True, text=True).stdout
     kind = PrivateMariaDB if "MariaDB" in version else PrivateMySQL
@@ -268,9 +267,8 @@ class PrivateRedis(PrivateServer):
         return f"redis://{self.host}:{self.port}/0"
 
     def _command(self) -> list[str]:
-        chosen = os.environ.get("POOLING_REDIS_PROGRAM")
         return [
-            program(chosen) if chosen else program("redis-server", "valkey-server"),
+            _chosen("POOLING_REDIS_PROGRAM", "redis-server", "valkey-server"),
             *("--bind", HOST, "--port", str(self.port), "--unixsocket", self.socket, "--unixsocketperm", "700"),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--databases", "64"),
             *self.options,
@@ -279,6 +277,17 @@ class PrivateRedis(PrivateServer):
     def _answers(self, connection: socket.socket) -> bool:
         connection.sendall(b"PING\r\n")
         return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
+
+
+def _chosen(variable: str, *names: str) -> str:
+    """The program that the environment names, else the first of ``names`` that is installed."""
+    name = os.environ.get(variable)
+    if not name:
+        return program(*names)
+    found = shutil.which(name)
+    if found is None:
+        raise ServerError(f"{variable} names {name}, which is no program here. Correct it, or leave it out.")
+    return found
 
 
 def _as_current_user() -> list[str]:

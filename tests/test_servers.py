@@ -91,6 +91,13 @@ def test_a_taken_port_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert second.port != first.port
 
 
+@pytest.mark.parametrize("variable", ["POOLING_DB_PROGRAM", "POOLING_REDIS_PROGRAM"])
+def test_a_program_that_is_not_there(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "/nowhere/served")
+    with pytest.raises(ServerError, match=f"{variable} names /nowhere/served, which is no program here"):
+        private_database(tmp_path) if variable == "POOLING_DB_PROGRAM" else PrivateRedis(tmp_path).start()
+
+
 def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"unknown variable|unknown option"):
         private_database(tmp_path / "db", options=["--no-such-option-at-all=1"]).start()

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def _pyenv() -> Iterator[Path]:
 
 
 def _candidates(version: str) -> Iterator[str]:
+    yield sys.executable
     names = (f"python{version}", "python3", "python")
     yield from (found for name in names if (found := shutil.which(name)))
     for folder in _pyenv():

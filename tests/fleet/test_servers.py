@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -298,7 +297,7 @@ def watch_over(sentinel: PrivateRedis, master: PrivateRedis) -> None:
             "sentinel failover-timeout shop 2000",
         ]
         (folder / "sentinel.conf").write_text("\n".join(settings) + "\n")
-        return [shutil.which("redis-server") or "redis-server", str(folder / "sentinel.conf"), "--sentinel"]
+        return [PrivateRedis._command(sentinel)[0], str(folder / "sentinel.conf"), "--sentinel"]
 
     sentinel._command = command  # type: ignore[method-assign]
     sentinel.start()
