@@ -52,6 +52,9 @@ def test_the_verdict_of_a_run_with_everything_in_it(tmp_path: Path) -> None:
 def test_the_verdict_of_a_good_run_and_of_none(tmp_path: Path) -> None:
     good = suite_outcome.read(run_unittest(tmp_path, "def test_good(self): pass\n"))
     assert (good.run, good.failed, good.names, good.good) == (1, 0, (), True)
+    # As Python 3.12.1 prints it for a class that is skipped at once.
+    skipping = suite_outcome.read("Found 3 test(s).\ns.\nRan 1 test in 0.1s\n\nOK (skipped=2)\n")
+    assert (skipping.run, skipping.skipped) == (3, 2)
     cut_off = suite_outcome.read("....F..Traceback (most recent call last):\n")
     assert not cut_off.complete
     assert not cut_off.good
