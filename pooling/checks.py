@@ -10,20 +10,22 @@ pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses lock
 pooling.W003  (with --deploy) Locks and pages are in each process's own memory: it must be the only one.
 pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full.
 pooling.W005  (with --deploy) The Redis of locks and pages cannot be used: not reached, too old, wrong password.
+pooling.W006  (with --deploy) The table of fences is missing in a database that views write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DatabaseError, connections
 
-from . import conf, runtime
+from . import conf, fences, runtime
 from .errors import StoreUnavailable
 from .spec import declared, missing_arguments, name_of
 from .store.redis import RedisStore
@@ -122,6 +124,36 @@ def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_fences(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W006, for each database whose transactions a view opens to write. It asks the databases."""
+    try:
+        settings = conf.settings()
+        if not (settings.ENABLED and runtime.store().shared):
+            return []
+    except ImproperlyConfigured:
+        return []  # E001 and E004 say so
+    wanted: set[str] = set()
+    for _, spec in _views():
+        if spec.writes and spec.atomic and (settings.FENCE if spec.fence is None else spec.fence):
+            with contextlib.suppress(ImproperlyConfigured):  # E005
+                wanted.update(spec.aliases(view=True))
+    return list(_missing_tables(sorted(wanted)))
+
+
+def _missing_tables(aliases: Iterable[str]) -> Iterator[CheckMessage]:
+    for alias in aliases:
+        try:
+            missing = fences.is_fenced(alias) and fences.TABLE not in connections[alias].introspection.table_names()
+        except DatabaseError:
+            continue  # what cannot be reached is no business of this check
+        if missing:
+            yield Warning(
+                f"The table {fences.TABLE} is missing in the database {alias!r}: every view that writes there fails.",
+                hint=f"Run `manage.py migrate pooling --database {alias}`, or set POOLING['FENCE'] to False.",
+                id="pooling.W006",
+            )
+
+
 def _unknown_models(groups: Mapping[str, tuple[str, ...]]) -> Iterator[CheckMessage]:
     for group, names in groups.items():
         for name in names:
@@ -217,5 +249,5 @@ def register_all() -> None:
     """Called when the app is ready. Registering again changes nothing."""
     for check in (check_settings, check_views, check_pools, check_middleware):
         register(check, "pooling")
-    for check in (check_processes, check_redis):
+    for check in (check_processes, check_redis, check_fences):
         register(check, "pooling", deploy=True)

@@ -39,7 +39,13 @@ class Driver(Protocol[C]):
         ...
 
     def alive(self, conn: C) -> bool:
-        """Does the connection look usable? Without a round trip: called at every checkout."""
+        """Does the connection look usable? Without a round trip: called at every checkout that the watcher of
+        `fileno` does not make needless."""
+        ...
+
+    def fileno(self, conn: C) -> int:
+        """The number of the socket, for a thread of the pool's that is told by the kernel when the server closes it;
+        -1 if there is none to watch. It must not be another socket's: -1 as soon as the connection is closed."""
         ...
 
     def ping(self, conn: C) -> bool:

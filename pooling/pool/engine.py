@@ -11,7 +11,7 @@ from . import report
 from .driver import C, Failure
 from .growth import Growth
 from .leaks import Taking
-from .slots import Attempt, Holder, Slot, Waiter
+from .slots import NEVER, Attempt, Holder, Slot, Waiter
 from .state import log
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 PING_AFTER = 30.0  # seconds of idleness after which a connection is asked, not only looked at
 GRACE = 0.25  # seconds that a checkout waits for a probe while the server is down
-TICK = 0.5  # seconds between two looks of a waiter for connections that were lost
+LOOK = 0.02  # seconds after which a waiter looks for connections that were lost: most are served before
+TICK = 0.5  # seconds between its further looks
 
 
 class Engine(Growth[C]):
@@ -39,7 +40,8 @@ class Engine(Growth[C]):
                 if self._usable(slot, waiter):
                     self._lend(slot)
                     if queued:
-                        self._count_wait(slot.since - started)
+                        slot.queued += 1
+                        slot.waited += slot.since - started
                     # No call between these lines: an asynchronous exception comes before all of them or after.
                     conn = slot.conn
                     self._busy[slot.key] = slot
@@ -65,7 +67,6 @@ class Engine(Growth[C]):
 
     def _enqueue(self, waiter: Waiter[C], first: bool) -> bool:
         """Queue up and start what is needed; was there nothing to be had at once?"""
-        lost: list[C] = []
         with self._lock:
             if self._closed:
                 self._closed = False
@@ -79,18 +80,18 @@ class Engine(Growth[C]):
                 return False
             if self._options.max_waiting and len(self._waiters) > self._options.max_waiting and not first:
                 raise report.full(self)
-            if len(self._slots) + len(self._attempts) >= self._max_size:
-                lost = self._reclaim()
-            probing = self._outage.probing
-            attempts = self._grow(now)
+            down = self._outage.down
+            probing = down and self._outage.probing
+            attempts = self._grow(now) if len(self._slots) < self._max_size else []
             refusal = None
             if self._suspended:
                 pass  # whatever the server is now, what counts is how it is after `resume`
-            elif self._outage.down:
+            elif down:
                 refusal = None if probing or attempts else report.down(self)
                 waiter.patience = now + GRACE  # also whose probe it is: it goes on, and what it brings is kept
             elif not self._slots and not self._attempts and now < self._outage.full_until:
                 refusal = report.at_capacity(self)
+            lost = [] if refusal is None else self._reclaim()
         self._dispose(lost)
         if refusal is not None:
             raise refusal from self._outage.error
@@ -102,25 +103,29 @@ class Engine(Growth[C]):
     def _accept(self, waiter: Waiter[C], started: float, budget: float) -> Slot[C]:
         """Block until the waiter is served or refused."""
         deadline = started + budget
+        tick = LOOK
         while not waiter.settled:
-            now = self._clock()
-            pause = min(deadline, waiter.patience) - now
-            if waiter.wake.acquire(timeout=max(0.0, min(pause, TICK))):
+            pause = min(deadline, waiter.patience) - self._clock()
+            if waiter.wake.acquire(timeout=max(0.0, min(pause, tick))):
                 break
+            tick = TICK
+            refusal = cause = None
             with self._lock:
                 if waiter.settled:  # served between the time-out and here: take it, or it would be lost
                     break
                 now = self._clock()
                 if now >= deadline:
-                    raise report.timed_out(self, now - started)
-                if now >= waiter.patience:
+                    refusal = report.timed_out(self, now - started)
+                elif now >= waiter.patience:
                     if self._outage.down and not self._suspended:
-                        raise report.down(self) from self._outage.error
+                        refusal, cause = report.down(self), self._outage.error
                     waiter.patience = float("inf")
-                lost = self._reclaim()
+                lost = self._reclaim()  # also for the next one, when this one must leave
                 attempts = self._grow(now)
             self._dispose(lost)
             self._start(attempts)
+            if refusal is not None:
+                raise refusal from cause
         if waiter.slot is not None:
             return waiter.slot
         assert waiter.error is not None
@@ -141,11 +146,6 @@ class Engine(Growth[C]):
             elif waiter in self._waiters:
                 self._waiters.remove(waiter)
             self._serve()
-
-    def _count_wait(self, waited: float) -> None:
-        with self._lock:
-            self._counters.requests_queued += 1
-            self._counters.requests_wait_ms += waited * 1000
 
     def _introduce(self) -> Holder:
         """This thread's `Holder`."""
@@ -169,9 +169,10 @@ class Engine(Growth[C]):
             waiter.slot = None  # from here on it is ours: interrupted, it must not go to the next one unexamined
         now = self._clock()
         stale = now >= slot.expires
+        watched = now - slot.since <= slot.trust
         if (
             not stale
-            and self._answers(slot, ask=now - max(slot.since, slot.asked) > PING_AFTER)
+            and (watched or self._answers(slot, ask=now - max(slot.since, slot.asked) > PING_AFTER))
             and self._checked(slot, waiter)
         ):
             return True
@@ -229,6 +230,18 @@ class Engine(Growth[C]):
             self._serve()
         self._dispose(dead)
         self._wake.ring()
+
+    def _ended(self, key: int) -> None:
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None:
+                return
+            slot.expires = NEVER  # first, for a checkout that has it in its hands already
+            try:
+                self._idle.remove(slot)
+            except ValueError:
+                return
+        self._died(slot)
 
     def _returned(self, slot: Slot[C], clean: bool) -> None:
         """A connection came back that cannot simply be put with the others."""

@@ -7,9 +7,11 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from . import maintenance, report
+from .callbacks import never
 from .driver import C, Failure
 from .slots import Attempt, Slot
 from .state import State, log
+from .watcher import TRUST
 
 if TYPE_CHECKING:
     from .core import ConnectionPool
@@ -94,7 +96,16 @@ class Growth(State[C]):
             self._grown.notify_all()
         self._start(attempts)
         self._close_all(unwanted)
+        self._watch(slot)
         self._keep_up()
+
+    def _watch(self, slot: Slot[C]) -> None:
+        """Be told of its end. It is in the pool by now, or `_ended` would not find it; it may have left it again."""
+        watched = self._watcher.watch(slot.key, self._driver.fileno(slot.conn))
+        if self._slots.get(slot.key) is not slot:
+            self._watcher.leave(slot.key)  # whoever closes it may have said so too early
+        elif watched and self._alive is not never:
+            slot.trust = TRUST
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         failure = self._driver.classify(error) if isinstance(error, self._driver.errors) else Failure.OTHER

@@ -7,6 +7,7 @@ from typing import Generic
 
 from .driver import C, Failure
 from .leaks import Taking
+from .watcher import NO_TRUST
 
 NEVER = float("-inf")
 
@@ -42,10 +43,13 @@ class Slot(Generic[C]):
         "key",
         "lifetime",
         "made",
+        "queued",
         "since",
         "taking",
+        "trust",
         "used",
         "uses",
+        "waited",
     )
 
     def __init__(self, conn: C, generation: int, made: float, lifetime: float) -> None:
@@ -59,8 +63,11 @@ class Slot(Generic[C]):
         self.since = made  # idle: when it was returned; busy: when it was taken
         self.holder: Holder | None = None
         self.taking: Taking | None = None  # with ``leak_after`` only
+        self.trust = NO_TRUST  # for so many seconds after its return it is lent without a look
         self.uses = 0
         self.used = 0.0  # seconds
+        self.queued = 0  # uses whose user had to wait
+        self.waited = 0.0  # … and for how long, in seconds
 
 
 class Waiter(Generic[C]):

@@ -28,6 +28,7 @@ from .options import PoolOptions
 from .outage import Outage
 from .slots import NEVER, Attempt, Bell, Slot, Waiter
 from .stats import Counters
+from .watcher import Watcher
 
 if TYPE_CHECKING:
     from .budget import Budget
@@ -99,6 +100,7 @@ class State(Generic[C]):
         self._lock = threading.RLock()
         self._grown = threading.Condition(self._lock)
         self._wake = Bell()
+        self._watcher = Watcher(self, self.name)
         self._maintained = False  # is there a maintenance thread?
         self._here = threading.local()
         self._slots: dict[int, Slot[C]] = {}
@@ -197,8 +199,14 @@ class State(Generic[C]):
             lost += self._forget(slot)
         return lost
 
+    def _ended(self, key: int) -> None:
+        """The watcher has seen a connection's end. What is lent is only marked: its user will find out, and the mark
+        keeps it from being lent again."""
+        raise NotImplementedError
+
     def _close_all(self, conns: Iterable[C]) -> None:
         for conn in conns:
+            self._watcher.leave(id(conn))
             try:
                 self._driver.close(conn)
             except Exception as error:  # noqa: BLE001 - it is gone either way
@@ -217,6 +225,7 @@ class State(Generic[C]):
         """Start empty. The parent's connections are made harmless now, also those that are lent: whoever has one in
         the child could do nothing with it but spoil the parent's session."""
         inherited = list(self._slots.values())
+        self._watcher.abandon()
         self._fresh()
         if self._budget is not None:
             self._min_size = self._max_size = 0

@@ -31,6 +31,8 @@ class Counters:
     def retire(self, slot: Slot[Any]) -> None:
         """Take over what the slot has counted: its connection leaves the pool."""
         self.requests_num += slot.uses
+        self.requests_queued += slot.queued
+        self.requests_wait_ms += slot.waited * 1000
         self.usage_ms += slot.used * 1000
 
     def totals(self, slots: Iterable[Slot[Any]]) -> dict[str, float]:
@@ -38,6 +40,8 @@ class Counters:
         found: dict[str, float] = asdict(self)
         for slot in slots:
             found["requests_num"] += slot.uses
+            found["requests_queued"] += slot.queued
+            found["requests_wait_ms"] += slot.waited * 1000
             found["usage_ms"] += slot.used * 1000
         return found
 

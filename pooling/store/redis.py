@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .._forks import after_in_child
 from ..errors import StoreUnavailable
 from ..groups import Mode
 from ._mailbox import Mailbox, Pending, parse
@@ -311,4 +312,4 @@ def _after_fork_in_child() -> None:
         store._start_over()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

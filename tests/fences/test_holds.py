@@ -16,6 +16,7 @@ from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from pooling import runtime
+from pooling.checks import check_fences
 from pooling.decorators import locked
 from pooling.errors import FenceRejected, LockLost
 from pooling.store.memory import MemoryStore
@@ -242,3 +243,22 @@ def test_a_nested_hold_claims_what_is_new(account: Account) -> None:
 def test_inside_a_testcase_transaction(db: None) -> None:
     with locked(writes=["accounts/ann"]):
         pass
+
+
+def test_the_check_before_a_deployment_finds_a_missing_table() -> None:
+    @locked(writes=["a"])
+    def view(request: Any) -> None: ...
+
+    assert check_fences(None) == []
+    with connection.cursor() as cursor:
+        cursor.execute("RENAME TABLE pooling_fence TO pooling_fence_gone")
+    try:
+        (message,) = check_fences(None)
+        with override_settings(POOLING={"FENCE": False}):
+            assert check_fences(None) == []
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RENAME TABLE pooling_fence_gone TO pooling_fence")
+    assert message.id == "pooling.W006"
+    assert "migrate pooling --database default" in message.hint
+    del view

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -79,9 +80,11 @@ def test_a_fork_has_connections_and_a_mailbox_of_its_own(store, client):
     with store._mail._mutex:  # as another thread would hold it
         child = os.fork()
         if child == 0:  # pragma: no cover
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # should it hang, nobody else would end it
+            signal.alarm(int(2 * DEADLINE))
             os.write(writing, _in_a_child(store))
             os._exit(0)
-    os.close(writing)
+    os.close(writing)  # in the child it is open until that ends
     assert os.read(reading, 100) == b"waited and got it"
     os.close(reading)
     os.waitpid(child, 0)

@@ -227,6 +227,14 @@ def test_a_cluster_of_three(tmp_path):
             node.stop()
 
 
+def test_a_node_that_one_was_sent_to_and_that_is_gone_is_forgotten(private_redis):
+    store = store_at(private_redis.url)
+    store._wire.driver.redirect(HOST, free_port())
+    assert store.epochs(["U:a"])
+    assert store._wire.driver.name() == f"{HOST}:{private_redis.port}/0"
+    store.close()
+
+
 def cluster_command(node: PrivateRedis) -> Any:
     original = node._command
 

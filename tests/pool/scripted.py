@@ -88,6 +88,9 @@ class ScriptedDriver:
             self.on_alive(conn)
         return conn.alive
 
+    def fileno(self, conn: Conn) -> int:
+        return -1
+
     def ping(self, conn: Conn) -> bool:
         self.pings += 1
         return conn.alive and conn.answers

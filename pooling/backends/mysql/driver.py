@@ -67,6 +67,16 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     ``read_only``: its server has refused to write.
     """
 
+    __slots__ = ("_cursors", "autocommits", "broken", "dirty", "fd", "implicit", "pending", "streaming", "transaction")
+
+    # MySQLdb has a function of its own here, for the sake of one name, which makes every look at an attribute several
+    # times dearer: the interpreter knows a short way only for its own.
+    __getattribute__ = object.__getattribute__
+
+    @property
+    def closed(self) -> int:
+        return int(not self.open)
+
     def __init__(self, **kwargs: Any) -> None:
         self.fd = -1
         self.abandoned = self.read_only = False
@@ -209,6 +219,12 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
             return bool(self.next_result() == -1)
         except MySQLdb.Error:
             return False
+
+    def autocommit(self, on: bool) -> None:
+        # Written down, since asking the client library at each return costs more than all else there. What changes it
+        # by a statement is dirty anyway, and functions and triggers may not.
+        super().autocommit(on)
+        self.autocommits = bool(on)
 
     def commit(self) -> None:
         try:
@@ -415,16 +431,32 @@ class MySQLDriver:
         """Nothing may be waiting on an idle connection's socket: neither an end of file nor a stray message."""
         return conn.fd >= 0 and not conn.broken and bool(conn.open) and not conn._poll.poll(0)
 
+    def fileno(self, conn: Connection) -> int:
+        return conn.fd
+
     def ping(self, conn: Connection) -> bool:
         return conn.answers(self._patience)
 
     def reset(self, conn: Connection) -> bool:
+        # Most often there is nothing to do: `clean`, written out once more, for a call costs as much as all of it.
+        if not (
+            conn._cursors
+            or conn.dirty
+            or conn.broken
+            or conn.transaction
+            or conn.pending
+            or conn.streaming
+            or conn.messages
+            or conn.fd < 0
+            or conn.autocommits is conn.implicit
+        ):
+            return True
         if conn.streaming and not conn.pending and conn.open:
             conn.broken = conn.broken or not conn.read_to_the_end()
         if conn._cursors:
             conn.detach_cursors()
         if conn.clean and not (conn.messages and conn.multiplexed):
-            return bool(conn.open)
+            return conn.fd >= 0
         if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
             return False
         # Asked first, since nothing below can be given a time limit: a server that hangs would keep the thread.

@@ -30,6 +30,7 @@ class SessionRecord:
     """``dirty``: needs a reset. ``broken``: must be closed. ``transaction``: one may be open that the client library
     does not show. ``pending``: a statement was sent whose result nobody has taken. ``streaming``: one was taken row
     by row, and is not known to be read to its end. ``implicit``: every statement may open a transaction.
+    ``autocommits``: as it was switched last.
 
     ``starting``: `atomic()` is to use `start_transaction`. ``started``: it did. ``doubtful``: that one may be over.
 
@@ -46,8 +47,6 @@ class SessionRecord:
 
     if TYPE_CHECKING:
         ProgrammingError: type[Exception]
-
-        def get_autocommit(self) -> bool: ...
 
         def autocommit(self, on: bool) -> None: ...
 
@@ -67,6 +66,7 @@ class SessionRecord:
         """The session is in its initial state from here on. ``implicit``: every statement may open a transaction."""
         self.dirty = self.pending = self.streaming = False
         self.implicit = implicit
+        self.autocommits = not implicit
         self.transaction_over()
 
     @property
@@ -78,7 +78,7 @@ class SessionRecord:
             or self.transaction
             or self.pending
             or self.streaming
-            or self.get_autocommit() == self.implicit
+            or self.autocommits is self.implicit
         )
 
     # ----- statements -----
