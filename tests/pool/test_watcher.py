@@ -231,7 +231,11 @@ def test_no_thread_before_the_first_connection_and_none_after_the_last(make: Mak
 
 def test_it_ends_with_its_pool(make: Make) -> None:
     pool = make()
-    filled(pool, 1)
+    ended, conn = filled(pool, 2)
+    assert {id(pool.getconn()), id(pool.getconn())} == {id(ended), id(conn)}
+    slot = pool._slots[id(ended)]
+    ended.end()
+    until(lambda: slot.expires == NEVER)  # it has worked with the pool, and must have let it go
     name, reference = pool.name, weakref.ref(pool)
     assert watchers(name) == 1
     del pool
