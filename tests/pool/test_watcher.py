@@ -231,7 +231,10 @@ def test_no_thread_before_the_first_connection_and_none_after_the_last(make: Mak
 
 def test_it_ends_with_its_pool(make: Make) -> None:
     pool = make()
-    filled(pool, 1)
+    ended, conn = filled(pool, 2)
+    assert {id(pool.getconn()), id(pool.getconn())} == {id(ended), id(conn)}
+    ended.end()
+    until(lambda: pool._slots[id(ended)].expires == NEVER)  # it has worked with the pool, and must have let it go
     name, reference = pool.name, weakref.ref(pool)
     assert watchers(name) == 1
     del pool
@@ -311,8 +314,10 @@ def test_churn(make: Make, driver: SocketDriver) -> None:
         pool.close()
     until(lambda: all(conn.closed for conn in driver.made))
     for pool in pools:
-        until(lambda pool=pool: not watchers(pool.name))  # type: ignore[misc]
-        assert (pool._watcher._numbers, pool._watcher._keys) == ({}, {})
+        watcher = pool._watcher
+        until(lambda watcher=watcher: not watcher._numbers, repr(watcher._numbers))  # type: ignore[misc]
+        until(lambda pool=pool: not watchers(pool.name), repr(pool))  # type: ignore[misc]
+        assert watcher._keys == {}
 
 
 # ----- when to look all the same -----

@@ -366,12 +366,24 @@ class MySQLDriver:
         return conn.answers(self._patience)
 
     def reset(self, conn: Connection) -> bool:
+        # Most often there is nothing to do: `clean`, written out once more, for a call costs as much as all of it.
+        if not (
+            conn._cursors
+            or conn.dirty
+            or conn.broken
+            or conn.transaction
+            or conn.pending
+            or conn.streaming
+            or conn.fd < 0
+            or conn.autocommits is conn.implicit
+        ):
+            return True
         if conn.streaming and not conn.pending and conn.open:
             conn.broken = conn.broken or not conn.read_to_the_end()
         if conn._cursors:
             conn.detach_cursors()
         if conn.clean:
-            return bool(conn.open)
+            return conn.fd >= 0
         if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
             return False
         # Asked first, since nothing below can be given a time limit: a server that hangs would keep the thread.
