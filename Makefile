@@ -2,17 +2,20 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 
-.PHONY: help setup demo test check bench django-suite clean
+.PHONY: help setup demo test check bench django-suite matrix clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo          the demo site with private servers: a measured workload, then http://127.0.0.1:8000'
 	@echo '                   (PORT=8001 another port, SERVE=0 only the workload; DATABASE_URL, REDIS_URL your own servers;'
 	@echo '                   DATABASE_URL names an empty database; DEMO_RUN_DIR=folder keeps the data elsewhere than in .run)'
-	@echo 'make test          all tests, on private servers (ARGS="-k name -x" goes to pytest)'
+	@echo 'make test          all tests, on private servers (ARGS="-k name -x" goes to pytest; ARGS="-n 0": one at a time)'
 	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date'
 	@echo 'make bench         the pool beside its peers (ARGS="--rounds 9")'
-	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend)'
+	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend,'
+	@echo '                   COMPARE=1 on both; RELEASE=transaction, START_TRANSACTION=1: these options of the pool;'
+	@echo '                   TMPDIR=/dev/shm keeps the data in memory)'
+	@echo 'make matrix        all tests on other servers, Pythons and Djangos as far as they can be had (ARGS="--list")'
 	@echo 'make clean         removes everything that these targets made'
 	@echo 'PYTHON=python3.12  chooses the interpreter, when .venv is made'
 
@@ -23,7 +26,7 @@ demo: setup
 	@$(PY) -m demo_site.run
 
 test: setup
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n auto $(ARGS)
 
 # Needs no server; that the history of migrations cannot be compared with a database is then no news.
 check: setup
@@ -38,7 +41,12 @@ bench: setup
 	@$(PY) -m benchmarks $(ARGS)
 
 django-suite: setup
-	@$(PY) -m scripts.django_suite $(if $(filter 1,$(STOCK)),--stock) $(if $(PARALLEL),--parallel $(PARALLEL)) $(LABELS)
+	@$(PY) -m scripts.django_suite $(if $(filter 1,$(STOCK)),--stock) $(if $(filter 1,$(COMPARE)),--compare) \
+		$(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(RELEASE),--release $(RELEASE)) \
+		$(if $(filter 1,$(START_TRANSACTION)),--start-transaction) $(LABELS)
+
+matrix: setup
+	@$(PY) -m scripts.matrix $(ARGS)
 
 clean:
 	@rm -rf .run .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

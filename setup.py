@@ -14,8 +14,11 @@ TEST = [
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "build>=1.2",
+    "gevent>=24.10",
+    "celery>=5.4",
+    "pyuwsgi>=2.0.28",
 ]
-BENCH = ["psycopg[binary]>=3.2", "psycopg-pool>=3.2", "SQLAlchemy>=2.0"]
+BENCH = ["psycopg[binary]>=3.2", "psycopg-pool>=3.2", "SQLAlchemy>=2.0", "python-redis-lock>=4"]
 DEV = [*TEST, "ruff>=0.9", "mypy>=1.14", "django-stubs>=5.1", "gunicorn>=23", "tblib>=3"]
 
 setup(
@@ -39,7 +42,7 @@ setup(
         ]
     },
     python_requires=">=3.11",
-    install_requires=["Django>=5.2,<6.2", "mysqlclient", "django-redis"],
+    install_requires=["Django>=5.2,<6.2", "mysqlclient", "django-redis", "redis>=5"],
     extras_require={"test": TEST, "bench": BENCH, "dev": DEV},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -20,6 +20,7 @@ TABLES = frozenset(
         "boxoffice": "account event order orderline seat transfer",
         "auth": "group group_permissions permission user user_groups user_user_permissions",
         "django": "admin_log content_type migrations session",
+        "pooling": "fence",
     }.items()
     for name in names.split()
 )

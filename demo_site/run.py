@@ -19,7 +19,7 @@ from types import FrameType
 
 from demo_site import database_url, own_servers
 from demo_site.own_servers import UsageError
-from demo_site.servers import FolderTaken, PrivateMariaDB, PrivateRedis, ServerError
+from demo_site.servers import FolderTaken, PrivateRedis, ServerError, private_database
 from demo_site.web import HOST, WebError, WebServer, listen
 
 RUN_DIR = Path(__file__).resolve().parent.parent / ".run"
@@ -50,14 +50,14 @@ def _port() -> int:
 def _start_servers(stack: contextlib.ExitStack, run_dir: Path) -> None:
     with contextlib.ExitStack() as started:  # both or none
         if not os.environ.get("DATABASE_URL"):
-            database = started.enter_context(PrivateMariaDB(run_dir / "mariadb"))
+            database = started.enter_context(private_database(run_dir))
             os.environ.update(
                 POOLING_DB_HOST=database.host,
                 POOLING_DB_PORT=str(database.port),
                 POOLING_DB_USER=database.user,
                 POOLING_DB_PASSWORD=database.password,
             )
-            print(f"MariaDB on {database.host}:{database.port}", flush=True)
+            print(f"{database.label} on {database.host}:{database.port}", flush=True)
         if not os.environ.get("REDIS_URL"):
             redis = started.enter_context(PrivateRedis(run_dir / "redis"))
             os.environ["POOLING_REDIS_URL"] = redis.url

@@ -1,271 +1,81 @@
-"""Private MariaDB and Redis servers: on a free loopback port, in a folder of their own, as the current user.
+"""Private servers of a database and of Redis, without any of the machine's configuration; see `PrivateServer`.
 
-`PrivateMariaDB` and `PrivateRedis` start the installed server program without any of the machine's configuration,
-wait until it answers, and stop it again: in `stop`, at the end of the ``with`` block, at the interpreter's exit or
-on SIGTERM. They never touch a server that they did not start. The demo and the tests both use them.
+The demo and the tests both use them. Which program serves can be chosen: ``POOLING_DB_PROGRAM`` and
+``POOLING_REDIS_PROGRAM`` in the environment name one, by its path or by a name on PATH. Without them it is
+the machine's mariadbd, or else its mysqld, and redis-server or else valkey-server.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import fcntl
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
-HOST = "127.0.0.1"
-_LONGEST_SOCKET_PATH = 100  # bytes; the kernel's own limit is 107
-_PORT_ATTEMPTS = 10
-_SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # sbin is not on a user's PATH on Debian
+from .private_server import HOST, FolderTaken, PrivateServer, ServerError, free_port, program
 
-
-class ServerError(RuntimeError):
-    """A private server did not start, or died. The message has the end of its log."""
-
-
-class FolderTaken(ServerError):
-    """Another server runs on this data folder."""
-
-
-class _PortTaken(Exception):
-    """Another process took the port between our choosing it and the server's binding it."""
+__all__ = [
+    "FolderTaken",
+    "PrivateDatabase",
+    "PrivateMariaDB",
+    "PrivateMySQL",
+    "PrivateRedis",
+    "PrivateServer",
+    "ServerError",
+    "free_port",
+    "private_database",
+]
 
 
-def program(*names: str) -> str:
-    """Path of the first of these programs that is installed; ServerError naming the Debian package otherwise."""
-    for name in names:
-        found = shutil.which(name) or shutil.which(name, path=_SYSTEM_FOLDERS)
-        if found:
-            return found
-    package = "redis-server" if "redis" in names[0] else "mariadb-server"
-    raise ServerError(f"{names[0]} is not installed. Install the package {package}, or run scripts/bootstrap.sh.")
+def private_database(
+    folder: str | os.PathLike[str],
+    *,
+    password: str = "",
+    max_connections: int = 500,
+    options: Sequence[str] = (),
+    deadline: float = 60.0,
+) -> PrivateDatabase:
+    """A `PrivateMariaDB` or a `PrivateMySQL`, whichever the program that is chosen or found here turns out to be.
+
+    Its data are in ``folder``/mariadb or ``folder``/mysql, since neither can read the other's.
+    """
+    chosen = os.environ.get("POOLING_DB_PROGRAM")
+    path = program(chosen) if chosen else program("mariadbd", "mysqld")
+    # Both are called mysqld on some machines, so that it has to say itself which one it is.
+    version = subprocess.run([path, "--no-defaults", "--version"], capture_output=True, text=True).stdout
+    kind = PrivateMariaDB if "MariaDB" in version else PrivateMySQL
+    datadir = Path(folder) / kind.label.lower()
+    return kind(datadir, path, password=password, max_connections=max_connections, options=options, deadline=deadline)
 
 
-def free_port() -> int:
-    """A loopback port that is free now. It may be taken before it is used: whoever binds it has to try again."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+class PrivateDatabase(PrivateServer):
+    """A database server for ``root@127.0.0.1`` with ``password`` (default: none), and the time zone tables filled.
 
-
-class PrivateServer:
-    """One server process. `start` and `stop` may be called any number of times, in turns.
-
-    ``datadir`` is created when it is missing and kept by `stop`. ``deadline`` is how many seconds the server has to
-    answer after its start. The port is chosen at the first start and stays the same from then on.
+    ``server`` is the path of its program; ``options`` are further ones of it, such as ``["--general-log=ON"]``.
     """
 
-    label: ClassVar[str]
-    host = HOST
-
-    def __init__(self, datadir: str | os.PathLike[str], *, deadline: float = 60.0) -> None:
-        self.datadir = Path(datadir).absolute()
-        self.deadline = deadline
-        self.port = 0
-        self.socket = ""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-        self._socket_folder: str | None = None
-        self._lock: int | None = None
-
-    # -- what a kind of server adds
-
-    def _prepare(self) -> None:
-        """Fill an empty data folder."""
-
-    def _command(self) -> list[str]:
-        raise NotImplementedError
-
-    def _answers(self, connection: socket.socket) -> bool:
-        """Does the server at the other end serve? May raise OSError."""
-        raise NotImplementedError
-
-    # -- life
-
-    @property
-    def log(self) -> Path:
-        return self.datadir / "server.log"
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while the server runs."""
-        return self._process.pid if self.running and self._process else None
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> Self:
-        """Start the server and wait until it answers. ServerError when it doesn't."""
-        if self.running:
-            return self
-        self.stop()
-        self.datadir.mkdir(parents=True, exist_ok=True)
-        self._take_folder()
-        try:
-            self._prepare()
-            self._choose_socket()
-            self._start_on_a_port()
-        except BaseException:
-            self.stop()
-            raise
-        _running.add(self)
-        _watch_exit()
-        return self
-
-    def stop(self, timeout: float = 30.0) -> None:
-        """End the server that `start` started, if it still runs; after ``timeout`` seconds by force. Idempotent."""
-        _running.discard(self)
-        process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
-            _end(process, timeout)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-        if self._socket_folder is not None and self._owner == os.getpid():
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
-            self._socket_folder = None
-
-    def restart(self) -> None:
-        """Stop and start again on the same port, with the same data."""
-        self.stop()
-        self.start()
-
-    def kill(self, sig: int = signal.SIGKILL) -> None:
-        """Send a signal. After SIGKILL and SIGTERM the process is gone when this returns; `start` brings it back."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            raise ServerError(f"{self.label} does not run.")
-        process.send_signal(sig)
-        if sig in (signal.SIGKILL, signal.SIGTERM):
-            process.wait(self.deadline)
-
-    def tail(self, lines: int = 30) -> str:
-        """The last lines of the server's log."""
-        if not self.log.exists():
-            return "(no log)"
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    # -- details
-
-    def _take_folder(self) -> None:
-        # Two servers on one data folder destroy it. The server inherits the lock and so keeps it if we are killed.
-        lock = os.open(self.datadir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise FolderTaken(
-                f"Another {self.label} runs on {self.datadir}. Stop it, or choose another folder."
-            ) from None
-        self._lock = lock
-
-    def _choose_socket(self) -> None:
-        path = str(self.datadir / "server.sock")
-        if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-            if self._socket_folder is None:
-                self._socket_folder = tempfile.mkdtemp(prefix="pooling-", dir="/tmp")
-                self._owner = os.getpid()
-            path = os.path.join(self._socket_folder, "server.sock")
-        self.socket = path
-
-    def _start_on_a_port(self) -> None:
-        fixed = self.port != 0
-        for attempt in range(1, _PORT_ATTEMPTS + 1):
-            if not fixed:
-                self.port = free_port()
-            try:
-                self._launch()
-                return
-            except _PortTaken:
-                if fixed or attempt == _PORT_ATTEMPTS:
-                    raise ServerError(f"{self.label}: port {self.port} is taken.\n{self.tail()}") from None
-
-    def _launch(self) -> None:
-        assert self._lock is not None
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.socket)
-        command = self._command()
-        # With the parent killed outright nobody stops the server; the kernel then does. The signal comes at the end
-        # of the *thread* that started it, so only the main thread may ask for it.
-        setpriv = shutil.which("setpriv")
-        if setpriv and threading.current_thread() is threading.main_thread():
-            command = [setpriv, "--pdeathsig", "TERM", "--", *command]
-        start_of_log = self.log.stat().st_size if self.log.exists() else 0
-        with open(self.log, "ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.datadir,
-                pass_fds=(self._lock,),
-                start_new_session=True,  # Ctrl-C is for us alone: we stop the servers, in our order
-            )
-        self._process = process
-        self._owner = os.getpid()
-        try:
-            self._await(process, start_of_log)
-        except BaseException:
-            _end(process, 5.0)
-            raise
-
-    def _await(self, process: subprocess.Popen[bytes], start_of_log: int) -> None:
-        end = time.monotonic() + self.deadline
-        while True:
-            if process.poll() is not None:
-                with open(self.log, "rb") as log:
-                    log.seek(start_of_log)
-                    text = log.read().decode(errors="replace")
-                if "Address already in use" in text:
-                    raise _PortTaken
-                raise ServerError(f"{self.label} ended with status {process.returncode}:\n{self.tail()}")
-            # Asked through the socket file, which is made after the port is bound and is ours alone; at the port
-            # another server could answer while ours is still failing to bind it.
-            try:
-                with socket.socket(socket.AF_UNIX) as connection:
-                    connection.settimeout(1.0)
-                    connection.connect(self.socket)
-                    if self._answers(connection):
-                        return
-            except OSError:
-                pass  # not there yet
-            if time.monotonic() > end:
-                raise ServerError(f"{self.label} did not answer within {self.deadline:g} s:\n{self.tail()}")
-            time.sleep(0.02)
-
-
-class PrivateMariaDB(PrivateServer):
-    """A MariaDB server for ``root@127.0.0.1`` with ``password`` (default: none), and the time zone tables filled.
-
-    ``options`` are further options of mariadbd, for instance ``["--slow-query-log=ON"]``.
-    """
-
-    label = "MariaDB"
     user = "root"
+    # For the demo and the tests: it needs little memory, and what was committed survives the server's death, not the
+    # machine's. Where the disk is busy with something else, a sync can take many seconds, in which everything waits.
+    _settings: ClassVar[tuple[str, ...]] = (
+        "--skip-name-resolve",
+        "--skip-log-bin",
+        "--performance-schema=OFF",
+        "--character-set-server=utf8mb4",
+        "--innodb-flush-log-at-trx-commit=2",
+        "--innodb-flush-method=nosync",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-use-native-aio=OFF",  # containers often allow only a few of these contexts
+    )
 
     def __init__(
         self,
         datadir: str | os.PathLike[str],
+        server: str | None = None,
         *,
         password: str = "",
         max_connections: int = 500,
@@ -273,13 +83,39 @@ class PrivateMariaDB(PrivateServer):
         deadline: float = 60.0,
     ) -> None:
         super().__init__(datadir, deadline=deadline)
+        self.server = server
         self.password = password
         self.max_connections = max_connections
         self.options = tuple(options)
 
+    # -- what differs between the two
+
+    def _program(self) -> str:
+        raise NotImplementedError
+
+    def _initialise(self) -> None:
+        """Make the system tables, with the time zones in them."""
+        raise NotImplementedError
+
+    def _accounts(self, secret: str) -> Sequence[str]:
+        """Statements that make the account, or set its password anew; ``secret`` is the password as an SQL literal."""
+        raise NotImplementedError
+
+    # -- what does not
+
     @property
     def data(self) -> Path:
         return self.datadir / "data"
+
+    @property
+    def _prefix(self) -> Path:
+        """The folder around ``sbin`` or ``bin``, where the server finds its messages, character sets and plugins."""
+        return Path(self._program()).parent.parent
+
+    def _tool(self, *names: str) -> str:
+        """A program of the same installation as the server; else of the machine."""
+        folders = os.pathsep.join(str(self._prefix / folder) for folder in ("bin", "sbin", "scripts"))
+        return next((found for name in names if (found := shutil.which(name, path=folders))), None) or program(*names)
 
     def _prepare(self) -> None:
         # A server that starts deletes the temporary tables that it finds in its tmpdir: in /tmp those of others.
@@ -289,55 +125,37 @@ class PrivateMariaDB(PrivateServer):
             shutil.rmtree(self.data, ignore_errors=True)  # left by an attempt that was interrupted
             self._initialise()
             done.touch()
-        secret = self.password.replace("\\", "\\\\").replace("'", "\\'")
+        secret = "'" + self.password.replace("\\", "\\\\").replace("'", "\\'") + "'"
         init = self.datadir / "init.sql"
         init.touch(mode=0o600)
-        init.write_text(
-            "SET SESSION sql_mode='';\n"
-            f"CREATE OR REPLACE USER root@'127.0.0.1' IDENTIFIED BY '{secret}';\n"
-            "GRANT ALL PRIVILEGES ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n"
-            f"SET PASSWORD FOR root@localhost = PASSWORD('{secret}');\n"
-        )
+        init.write_text("".join(f"{statement};\n" for statement in self._accounts(secret)))
 
-    def _initialise(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="pooling-", dir="/tmp") as folder:
-            link = Path(folder) / "it"  # the script that makes the system tables breaks at spaces in a path
-            link.symlink_to(self.datadir)
-            command = [
-                program("mariadb-install-db", "mysql_install_db"),
-                "--no-defaults",
-                f"--datadir={link / 'data'}",
-                f"--tmpdir={link / 'tmp'}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--skip-name-resolve",
-                "--force",  # also where the machine's own name has no address
-                *_as_current_user(),
-                *self._zones(link),
-            ]
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    def _make_system_tables(self, command: Sequence[str]) -> None:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.log.write_bytes(done.stdout)
         if done.returncode:
-            raise ServerError(f"MariaDB's data folder could not be made ({done.returncode}):\n{self.tail()}")
+            raise ServerError(f"{self.label}'s data folder could not be made ({done.returncode}):\n{self.tail()}")
 
-    def _zones(self, folder: Path) -> list[str]:
+    def _write_zones(self, *tools: str, first: str = "") -> None:
         # Functions such as CONVERT_TZ need the time zone tables, and Django's lookups by date with them.
         source = Path("/usr/share/zoneinfo")
         if not source.is_dir():
             raise ServerError(f"{source} is missing. Install the package tzdata, or run scripts/bootstrap.sh.")
         with open(self.datadir / "zones.sql", "wb") as out:
+            out.write(first.encode())
+            out.flush()
             subprocess.run(
-                [program("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql"), str(source)],
+                [self._tool(*tools), str(source)],
                 stdout=out,
                 stderr=subprocess.DEVNULL,  # it warns of each file there that is not a zone
                 check=True,
             )
-        return [f"--extra-file={folder / 'zones.sql'}"]
 
     def _command(self) -> list[str]:
         return [
-            program("mariadbd", "mysqld"),
+            self._program(),
             "--no-defaults",
+            f"--basedir={self._prefix}",
             f"--datadir={self.data}",
             f"--tmpdir={self.datadir / 'tmp'}",
             f"--socket={self.socket}",
@@ -346,21 +164,93 @@ class PrivateMariaDB(PrivateServer):
             f"--bind-address={HOST}",
             f"--port={self.port}",
             f"--max-connections={self.max_connections}",
-            "--skip-name-resolve",
-            "--skip-log-bin",
-            "--performance-schema=OFF",
-            "--character-set-server=utf8mb4",
-            "--collation-server=utf8mb4_general_ci",
-            "--innodb-flush-log-at-trx-commit=2",  # survives the server's death, not the machine's: enough here
-            "--innodb-buffer-pool-size=64M",
-            "--innodb-log-file-size=32M",
-            "--innodb-use-native-aio=OFF",  # containers often allow only a few of these contexts
+            *self._settings,
             *_as_current_user(),
             *self.options,
         ]
 
     def _answers(self, connection: socket.socket) -> bool:
         return connection.recv(5)[4:5] == b"\x0a"  # the greeting, protocol 10; sent once the server accepts
+
+
+class PrivateMariaDB(PrivateDatabase):
+    """MariaDB."""
+
+    label = "MariaDB"
+    _settings = (
+        *PrivateDatabase._settings,
+        "--collation-server=utf8mb4_general_ci",
+        "--innodb-log-file-size=32M",
+    )
+
+    def _program(self) -> str:
+        return self.server or program("mariadbd", "mysqld")
+
+    def _initialise(self) -> None:
+        self._write_zones("mariadb-tzinfo-to-sql", "mysql_tzinfo_to_sql")
+        with tempfile.TemporaryDirectory(prefix="pooling-", dir="/tmp") as folder:
+            link = Path(folder) / "it"  # the script that makes the system tables breaks at spaces in a path
+            link.symlink_to(self.datadir)
+            command = [
+                self._tool("mariadb-install-db", "mysql_install_db"),
+                "--no-defaults",
+                f"--basedir={self._prefix}",
+                f"--datadir={link / 'data'}",
+                f"--tmpdir={link / 'tmp'}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--skip-name-resolve",
+                "--force",  # also where the machine's own name has no address
+                *_as_current_user(),
+                f"--extra-file={link / 'zones.sql'}",
+            ]
+            self._make_system_tables(command)
+
+    def _accounts(self, secret: str) -> Sequence[str]:
+        return (
+            "SET SESSION sql_mode=''",
+            f"CREATE OR REPLACE USER root@'127.0.0.1' IDENTIFIED BY {secret}",
+            "GRANT ALL PRIVILEGES ON *.* TO root@'127.0.0.1' WITH GRANT OPTION",
+            f"SET PASSWORD FOR root@localhost = PASSWORD({secret})",
+        )
+
+
+class PrivateMySQL(PrivateDatabase):
+    """MySQL 8.4 or newer, with its own default collation and its own way to authenticate, caching_sha2_password."""
+
+    label = "MySQL"
+    _settings = (
+        *PrivateDatabase._settings,
+        "--innodb-redo-log-capacity=64M",
+        "--secure-file-priv=NULL",  # else a folder of Debian's that need not be there
+        "--mysqlx=OFF",  # a second protocol, on a port of its own
+    )
+
+    def _program(self) -> str:
+        return self.server or program("mysqld")
+
+    def _initialise(self) -> None:
+        self._write_zones("mysql_tzinfo_to_sql", "mariadb-tzinfo-to-sql", first="USE mysql;\n")
+        command = [
+            self._program(),
+            "--no-defaults",
+            f"--basedir={self._prefix}",
+            f"--datadir={self.data}",
+            f"--tmpdir={self.datadir / 'tmp'}",
+            "--initialize-insecure",
+            f"--init-file={self.datadir / 'zones.sql'}",
+            *self._settings,
+            *_as_current_user(),
+        ]
+        self._make_system_tables(command)
+
+    def _accounts(self, secret: str) -> Sequence[str]:
+        return (
+            "SET SESSION sql_mode=''",
+            "CREATE USER IF NOT EXISTS root@'127.0.0.1'",
+            f"ALTER USER root@'127.0.0.1' IDENTIFIED BY {secret}, root@localhost IDENTIFIED BY {secret}",
+            "GRANT ALL PRIVILEGES ON *.* TO root@'127.0.0.1' WITH GRANT OPTION",
+        )
 
 
 class PrivateRedis(PrivateServer):
@@ -377,8 +267,9 @@ class PrivateRedis(PrivateServer):
         return f"redis://{self.host}:{self.port}/0"
 
     def _command(self) -> list[str]:
+        chosen = os.environ.get("POOLING_REDIS_PROGRAM")
         return [
-            program("redis-server"),
+            program(chosen) if chosen else program("redis-server", "valkey-server"),
             *("--bind", HOST, "--port", str(self.port), "--unixsocket", self.socket, "--unixsocketperm", "700"),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--databases", "64"),
             *self.options,
@@ -390,39 +281,4 @@ class PrivateRedis(PrivateServer):
 
 
 def _as_current_user() -> list[str]:
-    return ["--user=root"] if os.geteuid() == 0 else []  # mariadbd refuses to run as root unless told so
-
-
-def _end(process: subprocess.Popen[bytes], timeout: float) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGCONT)  # a stopped process acts on SIGTERM only once it goes on
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-_running: set[PrivateServer] = set()
-_watching = 0
-
-
-def _stop_all() -> None:
-    for server in list(_running):
-        if server._owner == os.getpid():  # a forked child must leave its parent's servers alone
-            server.stop()
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def _watch_exit() -> None:
-    global _watching
-    if _watching != os.getpid():
-        _watching = os.getpid()
-        atexit.register(_stop_all)
-    # Only where nobody else handles SIGTERM; without a handler it ends Python before any atexit function runs.
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_sigterm)
+    return ["--user=root"] if os.geteuid() == 0 else []  # both refuse to run as root unless told so

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db import connections
 
 
 class PoolingConfig(AppConfig):
@@ -15,3 +16,10 @@ class PoolingConfig(AppConfig):
         from . import checks
 
         checks.register_all()
+        engines = [database["ENGINE"] for database in connections.settings.values()]
+        if any(engine.startswith("pooling.backends.mysql") for engine in engines):
+            # Only then: it needs the driver of MySQL.
+            from . import fleet
+            from .backends.mysql import fleet as backend
+
+            backend.shared_ledger = fleet.ledger

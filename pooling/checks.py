@@ -8,23 +8,30 @@ pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`
 pooling.W001  BusyMiddleware is not in MIDDLEWARE: a busy site answers 500 instead of 503.
 pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses locks.
 pooling.W003  (with --deploy) Locks and pages are in each process's own memory: it must be the only one.
+pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full.
+pooling.W005  (with --deploy) The Redis of locks and pages cannot be used: not reached, too old, wrong password.
+pooling.W006  (with --deploy) The table of fences is missing in a database that views write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DatabaseError, connections
 
-from . import conf, runtime
+from . import conf, fences, runtime
+from .errors import StoreUnavailable
 from .spec import declared, missing_arguments, name_of
+from .store.redis import RedisStore
 
 MIDDLEWARE = "pooling.middleware.BusyMiddleware"
+ENGINES = ("pooling.backends.mysql", "pooling.backends.mysql_gis")
 SHORT_LEASE = 3.0  # seconds; a process may well stand still for one, renewing begins after a third of the lease
 
 
@@ -68,7 +75,8 @@ def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         settings = conf.parse(getattr(django_settings, "POOLING", {}))
         if not settings.ENABLED:
             return []
-        runtime.check_alias(settings.CACHE_ALIAS)
+        if runtime.check_alias(settings.CACHE_ALIAS) == "redis":
+            return []
     except ImproperlyConfigured:
         return []  # E001 and E004 say so
     return [
@@ -80,6 +88,70 @@ def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             id="pooling.W003",
         )
     ]
+
+
+def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W004, W005. It asks the server, hence before a deployment only."""
+    try:
+        if not conf.settings().ENABLED:
+            return []
+        store = runtime.store()
+    except ImproperlyConfigured:
+        return []  # E001 and E004 say so
+    if not isinstance(store, RedisStore):
+        return []
+    try:
+        policy = store.eviction_policy()
+    except StoreUnavailable as error:
+        return [
+            Warning(
+                str(error),
+                hint="Correct the alias that POOLING['CACHE_ALIAS'] names, or see to the server. As long as it is so, "
+                "views that write answer 503, and pages are computed uncached.",
+                id="pooling.W005",
+            )
+        ]
+    if not policy.startswith("allkeys"):
+        return []
+    return [
+        Warning(
+            f"Redis has the maxmemory-policy {policy!r}: when its memory is full it may drop the lock table, and two "
+            f"who exclude each other would be let in together.",
+            hint="Set maxmemory-policy to 'volatile-lru' or another that spares keys without an expiry: cached pages "
+            "and versions have one, locks have none. With 'noeviction' nothing is stored when the memory is full.",
+            id="pooling.W004",
+        )
+    ]
+
+
+def check_fences(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W006, for each database whose transactions a view opens to write. It asks the databases."""
+    try:
+        settings = conf.settings()
+        if not (settings.ENABLED and runtime.store().shared):
+            return []
+    except ImproperlyConfigured:
+        return []  # E001 and E004 say so
+    wanted: set[str] = set()
+    for _, spec in _views():
+        if spec.writes and spec.atomic and (settings.FENCE if spec.fence is None else spec.fence):
+            with contextlib.suppress(ImproperlyConfigured):  # E005
+                wanted.update(spec.aliases(view=True))
+    return list(_missing_tables(sorted(wanted)))
+
+
+def _missing_tables(aliases: Iterable[str]) -> Iterator[CheckMessage]:
+    for alias in aliases:
+        try:
+            missing = fences.is_fenced(alias) and fences.TABLE not in connections[alias].introspection.table_names()
+        except DatabaseError:
+            continue  # what cannot be reached is no business of this check
+        if missing:
+            yield Warning(
+                f"The table {fences.TABLE} is missing in the database {alias!r}: every view that writes there fails.",
+                hint=f"Run `manage.py migrate pooling --database {alias}`, or set POOLING['FENCE'] to False.",
+                id="pooling.W006",
+            )
 
 
 def _unknown_models(groups: Mapping[str, tuple[str, ...]]) -> Iterator[CheckMessage]:
@@ -98,6 +170,7 @@ def _unknown_models(groups: Mapping[str, tuple[str, ...]]) -> Iterator[CheckMess
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E002, E005."""
     found: list[CheckMessage] = []
+    shared = _is_shared()
     for wrapper, spec in _views():
         func = wrapper.__wrapped__
         for name in missing_arguments(func, spec):
@@ -113,32 +186,40 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             spec.aliases(view=True)
         except ImproperlyConfigured as error:
             found.append(Error(f"{name_of(func)}: {error}", hint="Correct using=….", id="pooling.E005"))
-        if spec.fence:
+        if spec.fence and not shared:
             found.append(
                 Error(
                     f"{name_of(func)}: fence=True needs a lock store shared between processes; there is the "
                     f"in-process one.",
-                    hint="Leave fence out.",
+                    hint="Leave fence out, or let POOLING['CACHE_ALIAS'] name a django-redis alias.",
                     id="pooling.E005",
                 )
             )
     return found
 
 
+def _is_shared() -> bool:
+    """Is the store one that other processes see? Also True where no store can be told: E001 and E004 say why."""
+    try:
+        return runtime.check_alias(conf.settings().CACHE_ALIAS) == "redis"
+    except ImproperlyConfigured:
+        return True
+
+
 def check_pools(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E003. Only for databases on ``pooling.backends.mysql``."""
+    """E003. Only for databases on one of this package's backends."""
     return list(_pool_faults())
 
 
 def _pool_faults() -> Iterator[CheckMessage]:
-    from .pool import PoolOptions
+    from .backends.mysql.options import BackendOptions
 
     for alias, database in connections.settings.items():
         pool = database.get("OPTIONS", {}).get("pool")
-        if database["ENGINE"] != "pooling.backends.mysql" or pool is None or pool is False:
+        if database["ENGINE"] not in ENGINES or pool is None or pool is False:
             continue
         try:
-            PoolOptions.parse(pool)
+            BackendOptions.parse(pool)
         except (ValueError, TypeError) as error:
             hint = "OPTIONS['pool'] is True, or a dict of options."
             yield Error(f"DATABASES[{alias!r}]['OPTIONS']['pool']: {error}", hint=hint, id="pooling.E003")
@@ -168,4 +249,5 @@ def register_all() -> None:
     """Called when the app is ready. Registering again changes nothing."""
     for check in (check_settings, check_views, check_pools, check_middleware):
         register(check, "pooling")
-    register(check_processes, "pooling", deploy=True)
+    for check in (check_processes, check_redis, check_fences):
+        register(check, "pooling", deploy=True)

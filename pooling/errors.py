@@ -54,8 +54,18 @@ class LockLost(PoolingError):
 
 
 class FenceRejected(PoolingError):
-    """A newer holder has claimed one of the groups: this one came too late and must not write."""
+    """A newer holder has claimed one of the groups: this one came too late and must not write.
+
+    ``newest`` is that holder's token where it is known, else 0.
+    """
+
+    newest: int = 0
 
 
 class StoreUnavailable(PoolingError):
-    """The store of locks and cached entries cannot be reached within its budget."""
+    """The store of locks and cached entries cannot be reached within its budget.
+
+    ``asked`` False: it is known to be down and was not asked at all, so what was wanted has certainly not happened.
+    """
+
+    asked: bool = True

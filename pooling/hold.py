@@ -17,8 +17,9 @@ from django.db import connections
 from django.utils.asyncio import async_unsafe
 
 from . import runtime
+from .frames import AfterCommit, NotHeld
 from .spec import Spec
-from .steps import FOLLOWED, AfterCommit, Call, Closed, Kind, NotHeld, Step, Steps, steps
+from .steps import FOLLOWED, Call, Closed, Kind, Step, Steps, steps
 
 __all__ = ["AfterCommit", "AsyncBlock", "Block", "NotHeld", "Spec", "run", "run_async"]
 

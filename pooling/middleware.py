@@ -22,7 +22,7 @@ logger = logging.getLogger("pooling.busy")
 
 BUSY = (PoolTimeout, PoolFull, LockTimeout, LockLost, FenceRejected, StoreUnavailable)
 # What client library and server say when there is no server to talk to, or no room on it: nothing was carried out.
-UNREACHABLE = frozenset({1040, 1053, 1927, 2002, 2003, 2005, 2006})
+UNREACHABLE = frozenset({1040, 1053, 1927, 2002, 2003, 2005, 2006, 3032, 4031})
 # The connection was lost while an answer was awaited. If the statement was a COMMIT, it may have happened.
 OUTCOME_UNKNOWN = frozenset({2013, 2055})
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})

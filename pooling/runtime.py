@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from . import conf
+from ._forks import after_in_child
 from .locks.manager import LockManager, Options
 from .store.memory import MemoryStore
 from .store.protocol import Store
+from .store.redis import RedisStore
 
 logger = logging.getLogger("pooling.locks")
 
 _mutex = threading.Lock()
-_stores: dict[str, MemoryStore] = {}  # by LOCATION, as LocMemCache does
+_stores: dict[tuple[str, ...], MemoryStore | RedisStore] = {}  # by what makes them the same store
 _manager: LockManager | None = None
 
 
 def check_alias(alias: str) -> str:
-    """LOCATION of the in-process store that ``CACHES[alias]`` stands for; ImproperlyConfigured if it is none."""
+    """Which store ``CACHES[alias]`` stands for, "memory" or "redis"; ImproperlyConfigured if none. Asks no server."""
     try:
         entry = django_settings.CACHES[alias]
     except KeyError:
@@ -35,22 +38,59 @@ def check_alias(alias: str) -> str:
             f"POOLING['CACHE_ALIAS'] is {alias!r}, which CACHES does not have. It has {known}."
         ) from None
     backend = entry.get("BACKEND", "")
-    if backend.startswith("django_redis."):
-        raise ImproperlyConfigured(
-            f"POOLING['CACHE_ALIAS'] names {alias!r}, a django-redis cache. What exists now is the in-process store: "
-            f"set CACHE_ALIAS to an alias with BACKEND 'django.core.cache.backends.locmem.LocMemCache'."
-        )
     try:
-        known_class = issubclass(import_string(backend), LocMemCache)
-    except (ImportError, TypeError) as error:
+        ancestry = import_string(backend).__mro__
+    except (ImportError, AttributeError) as error:
         raise ImproperlyConfigured(f"BACKEND of CACHES[{alias!r}] cannot be imported: {error}") from error
-    if not known_class:
+    if LocMemCache in ancestry:
+        return "memory"
+    if _is_among("django_redis.cache.RedisCache", ancestry):
+        _check_client(alias, entry)
+        return "redis"
+    raise ImproperlyConfigured(
+        f"POOLING['CACHE_ALIAS'] names {alias!r} with BACKEND {backend!r}, which cannot keep locks and versions. "
+        f"Supported are 'django_redis.cache.RedisCache' (for any number of processes) and "
+        f"'django.core.cache.backends.locmem.LocMemCache' (for one process): set CACHE_ALIAS to such an alias."
+    )
+
+
+def _is_among(path: str, classes: tuple[type, ...]) -> bool:
+    return any(f"{one.__module__}.{one.__qualname__}" == path for one in classes)
+
+
+def _check_client(alias: str, entry: Mapping[str, Any]) -> None:
+    name = entry.get("OPTIONS", {}).get("CLIENT_CLASS", "django_redis.client.DefaultClient")
+    try:
+        ancestry = import_string(name).__mro__
+    except (ImportError, AttributeError) as error:
+        raise ImproperlyConfigured(f"CLIENT_CLASS of CACHES[{alias!r}] cannot be imported: {error}") from error
+    sharded = _is_among("django_redis.client.sharded.ShardClient", ancestry)
+    if sharded or not _is_among("django_redis.client.default.DefaultClient", ancestry):
+        why = "spreads the keys over several servers" if sharded else "is no DefaultClient"
         raise ImproperlyConfigured(
-            f"POOLING['CACHE_ALIAS'] names {alias!r} with BACKEND {backend!r}, which cannot keep locks and versions. "
-            f"Supported is 'django.core.cache.backends.locmem.LocMemCache' (in-process): set CACHE_ALIAS to "
-            f"such an alias."
+            f"POOLING['CACHE_ALIAS'] names {alias!r} with CLIENT_CLASS {name!r}, which {why}: locks need one server "
+            f"that has all of them. Add an alias with 'django_redis.client.DefaultClient' or "
+            f"'django_redis.client.SentinelClient', and set CACHE_ALIAS to it. Of a Redis Cluster name one node."
         )
-    return str(entry.get("LOCATION", ""))
+
+
+def _make_store(settings: conf.Settings) -> MemoryStore | RedisStore:
+    alias = settings.CACHE_ALIAS
+    if check_alias(alias) == "memory":
+        location = str(django_settings.CACHES[alias].get("LOCATION", ""))
+        return _stores.setdefault(("memory", location), MemoryStore())
+    key = ("redis", repr(django_settings.CACHES[alias]), settings.KEY_PREFIX, repr(settings.STORE_BUDGET))
+    if key not in _stores:
+        # Not at the top: a site without Redis need not have its library loaded.
+        from .store._driver import RedisDriver
+
+        cache: Any = caches[alias]
+        try:
+            driver = RedisDriver(cache.client.get_client(write=True))
+        except TypeError as error:
+            raise ImproperlyConfigured(f"POOLING['CACHE_ALIAS'] names {alias!r}: {error}") from error
+        _stores[key] = RedisStore(driver, prefix=settings.KEY_PREFIX, budget=settings.STORE_BUDGET)
+    return _stores[key]
 
 
 def manager() -> LockManager:
@@ -59,12 +99,11 @@ def manager() -> LockManager:
     found = _manager
     if found is None:
         settings = conf.settings()
-        location = check_alias(settings.CACHE_ALIAS)
+        check_alias(settings.CACHE_ALIAS)
         with _mutex:
             if _manager is None:
-                store = _stores.setdefault(location, MemoryStore())
                 options = Options(wait=settings.LOCK_WAIT, lease=settings.LOCK_LEASE, ranks=settings.ranks)
-                _manager = LockManager(store, options)
+                _manager = LockManager(_make_store(settings), options)
             found = _manager
     return found
 
@@ -89,8 +128,8 @@ def reset_runtime() -> None:
     """Forget store and manager; the next use makes new ones from the settings. For tests."""
     global _manager
     with _mutex:
-        for memory in _stores.values():
-            memory.close()
+        for known in _stores.values():
+            known.close()
         _stores.clear()
         _manager = None
 
@@ -108,4 +147,4 @@ def _after_fork_in_child() -> None:
 
 
 setting_changed.connect(_forget)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import runtime, steps
+from . import frames, runtime, steps
 from .cache import answers, frame, storable, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
@@ -81,7 +81,7 @@ class Pass:
             getattr(AsyncToSync.executors, "current", None) is not None
             or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
         )
-        if steps.in_hold() or called_from_sync:
+        if frames.in_hold() or called_from_sync:
             return await sync_to_async(self.first_look, thread_sensitive=True)()
         return self.first_look()
 

@@ -44,7 +44,7 @@ class Spec:
     ``reads``, ``writes``  templates, and callables that return groups.
     ``wait``, ``lease``    seconds; None takes ``POOLING["LOCK_WAIT"]``, ``["LOCK_LEASE"]``.
     ``atomic``             open transactions; ``using`` names their aliases, None chooses (see `aliases`).
-    ``fence``              True demands fencing, which needs a store shared between machines.
+    ``fence``              claim fences: needs a store shared between processes; None takes ``POOLING["FENCE"]`` there.
     ``what``               name of the decorator, for messages.
     """
 
@@ -185,6 +185,12 @@ class Spec:
                 f"{self.what}(fence=True) needs a lock store shared between processes, but POOLING['CACHE_ALIAS'] "
                 f"names the in-process one, whose tokens mean nothing elsewhere. Leave fence out."
             )
+
+    def is_fenced(self, store: Any) -> bool:
+        """Do the write transactions of this hold claim fences?"""
+        if not self.atomic or not store.shared:
+            return False
+        return conf.settings().FENCE if self.fence is None else self.fence
 
     def complete(self, func: Callable[..., Any] | None, result: Any) -> Any:
         """Refuse a coroutine from a function that looked synchronous: it would run after the unlock."""

@@ -6,133 +6,27 @@ is to be done next; the drivers in `pooling.hold` do it in the way of their worl
 
 from __future__ import annotations
 
-import contextvars
 import enum
 import logging
-import threading
-from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 
-from . import conf, runtime
-from .errors import LockOrderError, PoolingError
-from .groups import Plan
+from . import alone, conf, frames, runtime
+from .alone import Alone
+from .errors import LockOrderError, PoolingError, StoreUnavailable
+from .frames import AfterCommit, Frame, NotHeld
+from .groups import Plan, write_epochs
 from .locks import Held
 from .spec import Spec, is_request, name_of
 
 logger = logging.getLogger("pooling.locks")
 
-AfterCommit = Callable[[Any, Any], None]
 UNLOCKED_STREAM = "_pooling_unlocked_stream"
-
-
-@dataclass(frozen=True)
-class NotHeld:
-    """Stands in for `Held` with ``POOLING["ENABLED"] = False``: nothing is locked, and nothing can be lost."""
-
-    groups: tuple[Any, ...] = ()
-    reads: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
-    fence: int = 0
-    vector: tuple[bytes, ...] = ()
-    leading: bool = True
-    active: bool = True
-
-    def check(self) -> None:
-        """There is nothing that could have been lost."""
-
-
-@dataclass
-class Frame:
-    """One hold of the current context: its lock, the transactions it opened, and what has to wait for their COMMIT."""
-
-    held: Any = None
-    stack: ExitStack = field(default_factory=ExitStack)
-    blocks: list[tuple[str, transaction.Atomic]] = field(default_factory=list)
-    _deferred: list[tuple[Any, AfterCommit | None, Any]] = field(default_factory=list)
-    _closed: bool = False
-    _at_commit: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
-    _ended: bool = False
-    _mutex: threading.Lock = field(default_factory=threading.Lock)
-
-    def open_aliases(self) -> list[str]:
-        """Aliases whose transaction this frame opened and that has not ended. Asks this thread's connections."""
-        return [alias for alias, block in self.blocks if block in connections[alias].atomic_blocks]
-
-    def begin(self, aliases: tuple[str, ...], outer: list[Frame], *, enabled: bool) -> None:
-        """Open the transactions. An alias that a hold further out has open gets a savepoint."""
-        joined = {alias for frame in outer for alias in frame.open_aliases()}
-        for alias in aliases:
-            block = transaction.atomic(using=alias, durable=enabled and alias not in joined)
-            self.stack.enter_context(block)
-            self.blocks.append((alias, block))
-
-    def commit(self) -> None:
-        """COMMIT, and with it the on_commit callbacks, unless the lock was lost meanwhile: LockLost."""
-        if self.blocks:
-            self.held.check()
-        for alias, callback in self._end_transactions():
-            transaction.on_commit(callback, using=alias)
-        self.stack.close()
-
-    def rollback(self, error: BaseException) -> None:
-        """ROLLBACK what is still open. A failure is logged: ``error`` is what the caller must see."""
-        self._end_transactions()
-        try:
-            self.stack.__exit__(type(error), error, error.__traceback__)
-        except BaseException as failure:
-            if failure is not error:
-                logger.exception("Rolling back after %r failed", error)
-
-    def at_commit(self, alias: str, callback: Callable[[], None]) -> bool:
-        """`transaction.on_commit` for code outside the thread of the transaction. False: it is ending already."""
-        with self._mutex:
-            if not self._ended:
-                self._at_commit.append((alias, callback))
-            return not self._ended
-
-    def _end_transactions(self) -> list[tuple[str, Callable[[], None]]]:
-        with self._mutex:
-            self._ended = True
-            return self._at_commit
-
-    def defer(self, held: Any, after_commit: AfterCommit | None, result: Any) -> bool:
-        """Keep a nested hold until this frame's COMMIT. False: this frame is over already."""
-        with self._mutex:
-            if not self._closed:
-                self._deferred.append((held, after_commit, result))
-            return not self._closed
-
-    def close(self) -> list[tuple[Any, AfterCommit | None, Any]]:
-        """Take no more nested holds; return those to end now, innermost first."""
-        with self._mutex:
-            self._closed = True
-            return self._deferred[::-1]
-
-
 FOLLOWED = object()  # the result when somebody else computed it: nothing was locked, the view did not run
-
-_frames: contextvars.ContextVar[tuple[Frame, ...]] = contextvars.ContextVar("pooling_frames", default=())
-
-
-def at_commit(callback: Callable[[], None], using: Collection[str] | None = None) -> bool:
-    """Call ``callback`` after the COMMIT of this context's holds, and not at all after a ROLLBACK.
-
-    Only transactions of another thread count, as those of ``async with locked(…)``, which the event loop's thread
-    cannot see; for this thread's there is `transaction.on_commit`. ``using``: only these aliases. False: no such
-    transaction is open, ``callback`` will not be called.
-    """
-    found: set[str] = set()
-    for frame in reversed(_frames.get()):
-        for alias, block in frame.blocks:
-            wanted = alias not in found and (using is None or alias in using)
-            if wanted and block not in connections[alias].atomic_blocks and frame.at_commit(alias, callback):
-                found.add(alias)
-    return bool(found)
 
 
 class Kind(enum.Enum):
@@ -183,6 +77,12 @@ class Call:
             return self.spec.plan(self.func, self.args[0], self.args[1:], self.kwargs)
         return self.spec.plan(self.func, None, self.args, self.kwargs)
 
+    def goes_alone(self, store: Any, aliases: tuple[str, ...]) -> tuple[str, ...]:
+        """With the store down: the databases whose fences stand in for it. None: the call must be refused."""
+        if conf.settings().ON_STORE_DOWN != "fence" or not self.spec.is_fenced(store):
+            return ()
+        return alone.aliases_for(aliases)
+
     def aliases(self) -> tuple[str, ...]:
         view = bool(self.args) and is_request(self.args[0])
         return self.spec.aliases(view=view, declined=self.declined)
@@ -191,25 +91,35 @@ class Call:
 def steps(call: Call) -> Steps:
     enabled = conf.settings().ENABLED
     aliases = call.aliases()
-    outer = _frames.get()
+    outer = frames.current.get()
     frame = Frame()
     open_frames: list[Frame] = []
     if enabled:
         manager = runtime.manager()
         call.spec.check_fence(manager.store)
         plan = call.plan()
-        open_frames = yield Kind.DATABASE, partial(_prepare, call, outer, manager.covered(plan))
-        frame.held = yield (
-            Kind.LOCK,
-            {
-                "plan": plan,
-                "wait": call.spec.wait,
-                "lease": call.spec.lease,
-                "watches": call.watches,
-                "follow": call.follow,
-                "view": call.name,
-            },
-        )
+        inside_alone = any(isinstance(one.held, Alone) and one.held.covers(plan) for one in outer)
+        open_frames = yield Kind.DATABASE, partial(_prepare, call, outer, inside_alone or manager.covered(plan))
+        if inside_alone:
+            frame.held = Alone.of(plan, call.name, borrowed=True)
+        else:
+            try:
+                frame.held = yield (
+                    Kind.LOCK,
+                    {
+                        "plan": plan,
+                        "wait": call.spec.wait,
+                        "lease": call.spec.lease,
+                        "watches": call.watches,
+                        "follow": call.follow,
+                        "view": call.name,
+                    },
+                )
+            except StoreUnavailable:
+                aliases = call.goes_alone(manager.store, aliases)
+                if not aliases:
+                    raise
+                frame.held = Alone.of(plan, call.name)
         if not frame.held.leading:
             manager.release(frame.held)
             yield Kind.DONE, FOLLOWED
@@ -217,13 +127,16 @@ def steps(call: Call) -> Steps:
     else:
         frame.held = NotHeld()
         open_frames = list(outer)
-    _frames.set((*outer, frame))
+    frames.current.set((*outer, frame))
     result: Any = None
     committed = abandoned = False
     try:
         try:
             if aliases:
-                yield Kind.DATABASE, partial(frame.begin, aliases, open_frames, enabled=enabled)
+                fenced = isinstance(frame.held, Alone) or (
+                    enabled and bool(frame.held.writes) and call.spec.is_fenced(runtime.store())
+                )
+                yield Kind.DATABASE, partial(frame.begin, aliases, open_frames, enabled=enabled, fenced=fenced)
             result = yield Kind.BODY, frame.held
             if enabled and call.func is not None:
                 _refuse_stream(call, result)
@@ -244,7 +157,7 @@ def steps(call: Call) -> Steps:
         committed = True
     finally:
         if not abandoned:
-            _frames.set(tuple(other for other in _frames.get() if other is not frame))
+            frames.current.set(tuple(other for other in frames.current.get() if other is not frame))
         if enabled and not abandoned:
             _end(call, frame, open_frames, result, committed=committed)
     yield Kind.DONE, result
@@ -271,18 +184,15 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
             logger.exception("%s: what was to be done after the commit failed", call.name)
         finally:
             runtime.release(held)
+            if committed and isinstance(held, Alone) and held.writes:
+                runtime.store().later(None, write_epochs(held.writes))
 
 
 def check_transactions(call: Call, plan: Plan) -> None:
     """LockOrderError if `steps` would refuse this call because of a transaction that is open in this thread."""
     if not runtime.manager().covered(plan):
-        outer = _frames.get()
+        outer = frames.current.get()
         _refuse_transactions(call, [frame for frame in outer if frame.open_aliases()], outer)
-
-
-def in_hold() -> bool:
-    """Is this context inside a hold?"""
-    return bool(_frames.get())
 
 
 def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]:
@@ -313,7 +223,8 @@ def _refuse_transactions(call: Call, open_frames: list[Frame], outer: tuple[Fram
 
 def _refuse_foreign(call: Call, connection: Any, ours: set[int]) -> None:
     blocks = [block for block in connection.atomic_blocks if not block._from_testcase]
-    manual = not connection.in_atomic_block and connection.connection is not None and not connection.autocommit
+    # Autocommit first: a wrapper that has given its connection back for now takes one when it is asked for it.
+    manual = not connection.in_atomic_block and not connection.autocommit and connection.connection is not None
     if manual or (blocks and id(blocks[0]) not in ours):
         raise LockOrderError(
             f"{call.name} asks for its groups inside a transaction on {connection.alias!r} that is open already"

@@ -32,6 +32,7 @@ missing_packages() {
     command -v mariadb-tzinfo-to-sql >/dev/null || need mariadb-client
     command -v redis-server >/dev/null || need redis-server
     [ -d /usr/share/zoneinfo/Europe ] || need tzdata
+    command -v openssl >/dev/null || need openssl # the tests make certificates
     choose_python
     if [ -z "$python" ]; then
         need python3; need python3-venv; need python3-dev

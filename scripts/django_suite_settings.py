@@ -6,6 +6,10 @@ import os
 from typing import Any
 
 ENGINE = os.environ["SUITE_ENGINE"]
+POOL = {
+    "release": os.environ.get("SUITE_RELEASE", "request"),
+    "start_transaction": bool(os.environ.get("SUITE_START_TRANSACTION")),
+}
 
 
 def database(name: str) -> dict[str, Any]:
@@ -16,7 +20,7 @@ def database(name: str) -> dict[str, Any]:
         "PORT": os.environ["SUITE_PORT"],
         "USER": os.environ["SUITE_USER"],
         "PASSWORD": os.environ["SUITE_PASSWORD"],
-        "OPTIONS": {} if ENGINE.startswith("django.") else {"pool": True},
+        "OPTIONS": {} if ENGINE.startswith("django.") else {"pool": POOL},
         "TEST": {"CHARSET": "utf8mb4"},
     }
 

@@ -25,9 +25,9 @@ def redis_url(worker_id: str) -> str:
 
 
 @pytest.fixture
-def private_mariadb(tmp_path: Path) -> Iterator[servers.PrivateMariaDB]:
-    """A MariaDB server for one test that wants to kill, stop or restart it."""
-    with servers.PrivateMariaDB(tmp_path / "mariadb") as server:
+def private_mariadb(tmp_path: Path) -> Iterator[servers.PrivateDatabase]:
+    """A MariaDB server, or the MySQL that was chosen, for one test that wants to kill, stop or restart it."""
+    with servers.private_database(tmp_path) as server:
         yield server
 
 

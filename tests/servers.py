@@ -1,4 +1,4 @@
-"""The servers of a test run: one private MariaDB and one private Redis, started before Django is set up.
+"""The servers of a test run: one private database server and one private Redis, started before Django is set up.
 
 `ensure` is called by tests/settings.py, which pytest-django imports before any conftest. It starts what the
 environment does not name already and puts the addresses there, so that the workers of pytest-xdist, which inherit the
@@ -13,11 +13,20 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from demo_site.servers import PrivateMariaDB, PrivateRedis, PrivateServer
+from demo_site.servers import PrivateDatabase, PrivateMariaDB, PrivateRedis, PrivateServer, private_database
 
-__all__ = ["PrivateMariaDB", "PrivateRedis", "ensure", "mariadb", "redis", "stop"]
+__all__ = [
+    "PrivateDatabase",
+    "PrivateMariaDB",
+    "PrivateRedis",
+    "database",
+    "ensure",
+    "private_database",
+    "redis",
+    "stop",
+]
 
-mariadb: PrivateMariaDB | None = None
+database: PrivateDatabase | None = None
 redis: PrivateRedis | None = None
 _folder: Path | None = None
 _set: list[str] = []
@@ -40,15 +49,15 @@ def _export(**values: str) -> None:
 
 def ensure() -> None:
     """Start what is not there yet. Idempotent."""
-    global mariadb, redis
+    global database, redis
     try:
         if "POOLING_DB_PORT" not in os.environ:
-            mariadb = PrivateMariaDB(_new("mariadb")).start()
+            database = private_database(_new("database")).start()
             _export(
-                POOLING_DB_HOST=mariadb.host,
-                POOLING_DB_PORT=str(mariadb.port),
-                POOLING_DB_USER=mariadb.user,
-                POOLING_DB_PASSWORD=mariadb.password,
+                POOLING_DB_HOST=database.host,
+                POOLING_DB_PORT=str(database.port),
+                POOLING_DB_USER=database.user,
+                POOLING_DB_PASSWORD=database.password,
             )
         if "POOLING_REDIS_URL" not in os.environ:
             redis = PrivateRedis(_new("redis")).start()
@@ -60,11 +69,11 @@ def ensure() -> None:
 
 def stop() -> None:
     """Stop what `ensure` started in this process, and remove its data. Idempotent."""
-    global mariadb, redis, _folder
+    global database, redis, _folder
     if _owner != os.getpid():  # nothing was started, or this is a forked child of the process that did it
         return
-    servers: list[PrivateServer | None] = [mariadb, redis]
-    mariadb = redis = None
+    servers: list[PrivateServer | None] = [database, redis]
+    database = redis = None
     for server in servers:
         if server is not None:
             server.stop()

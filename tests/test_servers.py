@@ -15,8 +15,8 @@ import MySQLdb
 import pytest
 from django.db import connection
 
-from demo_site import servers
-from demo_site.servers import PrivateMariaDB, PrivateRedis, ServerError
+from demo_site import private_server
+from demo_site.servers import PrivateRedis, ServerError, private_database
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,9 +42,9 @@ def test_the_database_of_the_tests_is_there_with_time_zones() -> None:
         assert str(cursor.fetchone()[0]) == "2024-07-01 14:00:00"
 
 
-def test_mariadb_in_a_long_path_with_a_space(tmp_path: Path) -> None:
+def test_a_database_in_a_long_path_with_a_space(tmp_path: Path) -> None:
     folder = tmp_path / "a folder with spaces" / ("x" * 100)
-    server = PrivateMariaDB(folder, password="it's a \\secret", max_connections=17)
+    server = private_database(folder, password="it's a \\secret", max_connections=17)
     with server:
         assert len(server.socket) <= 100
         db = MySQLdb.connect(host=server.host, port=server.port, user="root", password="it's a \\secret")
@@ -55,8 +55,8 @@ def test_mariadb_in_a_long_path_with_a_space(tmp_path: Path) -> None:
         db.close()
         with pytest.raises(MySQLdb.OperationalError):
             MySQLdb.connect(host=server.host, port=server.port, user="root", password="")
-        with pytest.raises(ServerError, match="Another MariaDB runs on"):
-            PrivateMariaDB(folder).start()
+        with pytest.raises(ServerError, match=f"Another {server.label} runs on"):
+            private_database(folder).start()
         port = server.port
         server.kill(signal.SIGKILL)
         assert not server.running
@@ -84,8 +84,8 @@ def test_redis_restarts_on_its_port(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with PrivateRedis(tmp_path / "first") as first:
-        real, offered = servers.free_port, [first.port]
-        monkeypatch.setattr(servers, "free_port", lambda: offered.pop() if offered else real())
+        real, offered = private_server.free_port, [first.port]
+        monkeypatch.setattr(private_server, "free_port", lambda: offered.pop() if offered else real())
         with PrivateRedis(tmp_path / "second") as second:
             assert not offered
             assert second.port != first.port
@@ -93,8 +93,8 @@ def test_a_taken_port_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"unknown variable|unknown option"):
-        PrivateMariaDB(tmp_path / "db", options=["--no-such-option-at-all=1"]).start()
-    PrivateMariaDB(tmp_path / "db").start().stop()  # the folder is not blocked and not damaged
+        private_database(tmp_path / "db", options=["--no-such-option-at-all=1"]).start()
+    private_database(tmp_path / "db").start().stop()  # the folder is not blocked and not damaged
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
@@ -121,7 +121,7 @@ def test_a_forked_child_leaves_its_parents_servers_alone(tmp_path: Path) -> None
         child = os.fork()
         if child == 0:
             try:
-                servers._stop_all()
+                private_server._stop_all()
                 server.stop()
             finally:
                 os._exit(0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONNECTIONS = 8  # what the pool may use, out of 32 threads
+PATIENCE = 25.0  # seconds that a request waits for what another has; the visitors' browsers give up after 30
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ SCHEMES = {
             "pool + groups + cache",
             {
                 "ENGINE": "pooling.backends.mysql",
-                "OPTIONS": {"pool": {"min_size": 2, "max_size": CONNECTIONS, "timeout": 10}},
+                "OPTIONS": {"pool": {"min_size": 2, "max_size": CONNECTIONS, "timeout": PATIENCE}},
             },
-            pooling={},
+            pooling={"LOCK_WAIT": PATIENCE},
         ),
     )
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from django.db import connections, transaction
 
-from .. import conf, runtime, steps
+from .. import conf, frames, runtime
 from ..errors import GroupError
 from ..groups import validate, write_epochs
 
@@ -43,7 +43,7 @@ def invalidate(*groups: str, using: str | Iterable[str] | None = None) -> None:
     for alias in waiting:
         transaction.on_commit(renew, using=alias)
     # In async code the transaction of a hold is open in the database's thread, not here.
-    if not steps.at_commit(renew, names) and not waiting:
+    if not frames.at_commit(renew, names) and not waiting:
         renew()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from .._forks import after_in_child
 from ..errors import LockLost
 from ..groups import Plan
 from ..store.protocol import Vector, Wants
@@ -90,18 +90,27 @@ class Held:
         # One that took something itself goes on when an outer hold ends first; one that only borrowed ends with it.
         return self._ticket is not None or all(hold.active for hold in self._needs)
 
-    def check(self) -> None:
-        """Raise LockLost unless all groups are still held. Prolongs the lease; one call to the store."""
+    @property
+    def borrowed(self) -> bool:
+        """Does it stand on holds further out alone?"""
+        return self._ticket is None
+
+    def check(self, *, ask: bool = True) -> None:
+        """Raise LockLost unless all groups are still held. Prolongs the lease; one call to the store.
+
+        With ``ask=False`` the store is not called: what is known here counts, so a lock that was broken by hand, or a
+        lease that ran out while this process stood still, may be found only later.
+        """
         name = ", ".join(repr(group) for group in (*self.writes, *self.reads)) or "nothing"
         if self._forks != _forks:
             raise LockLost(f"The lock on {name} belongs to the parent process: a fork inherits no locks.")
         if not self.active:
             raise LockLost(f"The lock on {name} was released already. Do the work before that.")
         for hold in self._needs:
-            hold.check()
+            hold.check(ask=ask)
         if self._ticket is None:
             return
-        if self._lost or not self._manager.store.renew([self._ticket], self._lease)[0]:
+        if self._lost or (ask and not self._manager.store.renew([self._ticket], self._lease)[0]):
             self._lost = True
             raise LockLost(
                 f"The lock on {name} was lost while {self.view or 'its holder'} was inside: its lease of "
@@ -144,4 +153,4 @@ def _after_fork_in_child() -> None:
     _forks += 1
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

@@ -7,12 +7,12 @@ thread runs only while something is held: short holds cost one dictionary entry 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
 
+from .._forks import after_in_child
 from ..store.protocol import Store
 from .held import Held
 
@@ -130,4 +130,4 @@ def _after_fork_in_child() -> None:
         renewer._start_over()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

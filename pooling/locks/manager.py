@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .. import _numbers
-from ..errors import PoolingError
+from ..errors import PoolingError, StoreUnavailable
 from ..groups import Mode, Plan, write_epochs
 from ..store.protocol import Grant, LockRequest, Store
 from . import held as _held
@@ -66,6 +66,7 @@ class _Asking:
     view: str
     thread: threading.Thread | None
     started: float
+    sent: bool = False  # may the store know of it?
 
 
 class LockManager:
@@ -114,6 +115,7 @@ class LockManager:
         store = self.store
         try:
             grant = store.acquire(asking.request)
+            asking.sent = True
             if grant is None and not asking.request.nowait:
                 deadline = asking.started + asking.wait
                 while grant is None and (left := deadline - time.monotonic()) > 0:
@@ -123,8 +125,9 @@ class LockManager:
             if grant is None:
                 raise self._timed_out(asking)
             return self._granted(asking, grant)
-        except BaseException:
-            self._abandon(ticket)
+        except BaseException as error:
+            if asking.sent or getattr(error, "asked", True):
+                self._abandon(ticket)
             raise
 
     async def acquire_async(
@@ -147,6 +150,7 @@ class LockManager:
         store = self.store
         try:
             grant = store.acquire(asking.request)
+            asking.sent = True
             if grant is None and not asking.request.nowait:
                 deadline = asking.started + asking.wait
                 while grant is None and (left := deadline - time.monotonic()) > 0:
@@ -158,8 +162,9 @@ class LockManager:
             if grant is None:
                 raise self._timed_out(asking)
             return self._granted(asking, grant)
-        except BaseException:
-            self._abandon(asking.request.ticket)
+        except BaseException as error:
+            if asking.sent or getattr(error, "asked", True):
+                self._abandon(asking.request.ticket)
             raise
 
     def leave(self, held: Held, until: Held) -> None:
@@ -182,6 +187,11 @@ class LockManager:
         self._renewer.remove(held._ticket)
         try:
             kept = self.store.release(held._ticket, held._renews)
+        except StoreUnavailable as error:
+            # Or else its groups would stay taken for the rest of the lease, once the store is back.
+            self.store.later(held._ticket, held._renews)
+            logger.warning("%r will be released as soon as the store answers: %s", held, error)
+            return False
         except Exception:
             logger.exception("The lock %r could not be released; its lease frees it", held)
             return False
@@ -333,6 +343,8 @@ class LockManager:
                 _held.pop(hold)
         try:
             self.store.release(ticket)
+        except StoreUnavailable:
+            self.store.later(ticket)  # whoever asked is told that the store is down
         except Exception:
             logger.exception("A request for locks could not be withdrawn; the store drops it by itself")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from ..errors import LockTimeout, StoreUnavailable
 from ..groups import Mode, compatible
@@ -29,7 +30,7 @@ def timeout_error(store: Store, request: LockRequest, view: str, waited: float) 
         if party.ticket != request.ticket
         and party.ticket not in request.family
         and (groups := _conflicts(party, request))
-        and (party.holding or not request.family)
+        and (party.holding or (not request.family and party.seconds >= waited))  # who came later was behind it
     ]
     if not blocking:
         return LockTimeout(
@@ -42,7 +43,7 @@ def timeout_error(store: Store, request: LockRequest, view: str, waited: float) 
     more = f"; and {len(blocking) - _MAX_NAMED} more" if len(blocking) > _MAX_NAMED else ""
     age = max((party.seconds for party in holders), default=0.0)
     return LockTimeout(
-        f"{who} {waiting} for {', '.join(map(repr, groups))}: {named}{more}. Hold it there for a shorter time, "
+        f"{who} {waiting} for {_named(groups)}: {named}{more}. Hold it there for a shorter time, "
         f"name finer groups, or raise wait= or POOLING['LOCK_WAIT'].",
         retry_after=min(_MAX_RETRY_AFTER, max(1, math.ceil(age))),
     )
@@ -50,7 +51,13 @@ def timeout_error(store: Store, request: LockRequest, view: str, waited: float) 
 
 def _asked(request: LockRequest) -> str:
     declared = [group for group, mode in request.wants if mode in (Mode.S, Mode.X, Mode.SIX)]
-    return ", ".join(map(repr, declared))
+    return _named(declared)
+
+
+def _named(groups: Iterable[str]) -> str:
+    """Groups in words. What begins with '//' is no group of the user's but the page that one request computes for all
+    who ask for it."""
+    return ", ".join("the page itself" if group.startswith("//") else repr(group) for group in groups)
 
 
 def _conflicts(party: Party, request: LockRequest) -> list[str]:
@@ -62,8 +69,8 @@ def _describe(party: Party, groups: list[str]) -> str:
     owner = party.owner
     view = repr(owner["view"]) if owner.get("view") else "unnamed code"
     label = f" ({owner['label']})" if owner.get("label") else ""
-    names = ", ".join(map(repr, groups))
-    has = f"has had {names} for" if party.holding else f"is before it in the queue for {names}, since"
+    names = _named(groups)
+    has = f"has had {names} for" if party.holding else f"is before it in the queue for {names}, for"
     return (
         f"{view}{label} on {owner.get('host', '?')} (pid {owner.get('pid', '?')}, thread {owner.get('thread', '?')}) "
         f"{has} {party.seconds:.3g} s"

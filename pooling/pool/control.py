@@ -8,8 +8,11 @@ from . import leaks, report
 from .driver import C
 from .leaks import Holding
 from .options import PoolOptions
+from .slots import Slot
 from .stats import rounded
 from .upkeep import Upkeep
+
+EVERY = 1.0  # seconds between two evictions
 
 
 class Control(Upkeep[C]):
@@ -54,14 +57,40 @@ class Control(Upkeep[C]):
         self._close_all(gone)
         self._refill()
 
-    def resize(self, min_size: int, max_size: int | None = None) -> None:
-        """Change the bounds while running. What is too much is closed when idle. ValueError as `PoolOptions`."""
-        wanted = PoolOptions(
-            min_size=min_size, max_size=max(min_size, self._max_size) if max_size is None else max_size
-        )
+    def _outdated(self, slot: Slot[C]) -> bool:
+        """Is it time for `drain`, when one like ``slot`` was found to lead to the wrong server?
+
+        Not if it was drained since that one was made. Nor within a second: as long as the new server cannot be reached
+        under its name, all that replaces it leads to the wrong one too.
+        """
         with self._lock:
-            self._min_size, self._max_size = wanted.min_size, wanted.max_size
+            now = self._clock()
+            if slot.generation < self._drained or now < self._evicted + EVERY:
+                return False
+            self._evicted = now
+            return True
+
+    def resize(self, min_size: int, max_size: int | None = None) -> None:
+        """Change the bounds while running. What is too much is closed when idle. ValueError as `PoolOptions`.
+
+        With ``max_size`` "auto" only ``min_size`` can be changed.
+        """
+        if self._budget is not None:
+            if max_size is not None:
+                raise ValueError(f'{report.title(self)} has max_size="auto", its share of the server\'s connections.')
+            self._min_wanted = PoolOptions(min_size=min_size, max_size="auto").min_size
+            return self._allot(self._max_size)
+        most = max(min_size, self._max_size) if max_size is None else max_size
+        self._min_wanted = PoolOptions(min_size=min_size, max_size=most).min_size
+        return self._allot(most)
+
+    def _allot(self, most: int) -> None:
+        """Have at most so many connections; close what is idle and too much, open what is wanted."""
+        with self._lock:
+            self._max_size = most
+            self._min_size = min(self._min_wanted, most)
             self._serve()
+            self._grown.notify_all()  # ``min_size`` may be reached by being less
         if self._slow:
             self._attend()
         self._refill()
@@ -91,18 +120,25 @@ class Control(Upkeep[C]):
         self.open()
         self._refill()
         with self._grown:
-            if not self._grown.wait_for(lambda: len(self._slots) >= self._min_size, timeout):
+            if not self._grown.wait_for(self._filled, timeout):
                 raise PoolTimeout(
                     f"{report.title(self)} has not reached its 'min_size' within {timeout} s: {report.sizes(self)}."
                     f"{report.last_error(self)} Look at the server, or lower 'min_size'."
                 ) from self._outage.error
+
+    def _filled(self) -> bool:
+        return len(self._slots) >= self._min_size and (self._max_size > 0 or not self._min_wanted)
 
     def holders(self) -> list[Holding]:
         """Who holds what since when, the longest-standing first; with ``leak_after`` also where it was taken."""
         return leaks.holdings(self, self._clock())
 
     def get_stats(self) -> dict[str, int]:
-        """Sizes now and counts since the last `pop_stats`, under psycopg_pool's keys."""
+        """Sizes now and counts since the last `pop_stats`, under psycopg_pool's keys.
+
+        With ``max_size`` "auto" also ``budget_size``, the connections that ``budget_members`` processes divide; 0 while
+        that is not known.
+        """
         return self._stats(reset=False)
 
     def pop_stats(self) -> dict[str, int]:
@@ -115,6 +151,10 @@ class Control(Upkeep[C]):
             counted = rounded(totals, self._base)
             if reset:
                 self._base = totals
+            standing = None if self._budget is None else self._budget.standing
+            if self._budget is not None:
+                counted["budget_size"] = standing.limit or 0 if standing else 0
+                counted["budget_members"] = standing.members if standing else 0
             return {
                 "pool_min": self._min_size,
                 "pool_max": self._max_size,

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Generic
 
 from . import report
+from .budget import Budget
 from .callbacks import Callbacks
 from .control import Control
 from .driver import C, Driver
@@ -35,6 +36,8 @@ class ConnectionPool(Control[C]):
     ``reconnect_failed(pool)``  once in an outage, when connecting has failed for longer than
                                 ``options.reconnect_timeout``; an error in it is logged.
                                 It runs in a thread of the pool's.
+
+    ``budget`` goes with ``max_size="auto"``; ValueError if one is there without the other.
     """
 
     def __init__(
@@ -48,8 +51,9 @@ class ConnectionPool(Control[C]):
         reset: Callable[[C], object] | None = None,
         check: Callable[[C], object] | None = None,
         reconnect_failed: Callable[[ConnectionPool[C]], object] | None = None,
+        budget: Budget[C] | None = None,
     ) -> None:
-        super().__init__(driver, options, name, clock, Callbacks(configure, reset, check, reconnect_failed))
+        super().__init__(driver, options, name, clock, Callbacks(configure, reset, check, reconnect_failed), budget)
 
     # -- the fast path -----------------------------------------------------------------------------------------
     # No lock: `pop` and `append` of a deque and `pop` of a dict are atomic. Every call and attribute below is paid
@@ -148,6 +152,19 @@ class ConnectionPool(Control[C]):
         slot.used += self._clock() - slot.since
         self._retire(slot, bad=True)
         return None
+
+    def evict(self, conn: C) -> bool:
+        """As `discard`, and `drain`: whatever ``conn`` is connected to is not the one to talk to any more.
+
+        Called by many at once, or again by holders of older connections, it drains once, and no more often than once in
+        a second; says whether it did. ValueError as `putconn`.
+        """
+        slot = self._busy.get(id(conn))
+        self.discard(conn)
+        if slot is None or not self._outdated(slot):
+            return False
+        self.drain()
+        return True
 
     def _stranger(self, conn: C) -> None:
         if self._inherited.get(id(conn)) is conn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING, cast
 
 from .._numbers import seconds
 from ..errors import PoolClosed
@@ -13,8 +14,11 @@ from .leaks import Taking
 from .slots import NEVER, Attempt, Holder, Slot, Waiter
 from .state import log
 
+if TYPE_CHECKING:
+    from .core import ConnectionPool
+
 PING_AFTER = 30.0  # seconds of idleness after which a connection is asked, not only looked at
-GRACE = 0.25  # seconds that a checkout waits for somebody else's probe while the server is down
+GRACE = 0.25  # seconds that a checkout waits for a probe while the server is down
 LOOK = 0.02  # seconds after which a waiter looks for connections that were lost: most are served before
 TICK = 0.5  # seconds between its further looks
 
@@ -82,9 +86,9 @@ class Engine(Growth[C]):
             refusal = None
             if self._suspended:
                 pass  # whatever the server is now, what counts is how it is after `resume`
-            elif down and not attempts:
-                refusal = None if probing else report.down(self)
-                waiter.patience = now + GRACE
+            elif down:
+                refusal = None if probing or attempts else report.down(self)
+                waiter.patience = now + GRACE  # also whose probe it is: it goes on, and what it brings is kept
             elif not self._slots and not self._attempts and now < self._outage.full_until:
                 refusal = report.at_capacity(self)
             lost = [] if refusal is None else self._reclaim()
@@ -92,6 +96,8 @@ class Engine(Growth[C]):
         if refusal is not None:
             raise refusal from self._outage.error
         self._start(attempts)
+        if self._budget is not None:
+            self._budget.begin(cast("ConnectionPool[C]", self))
         return True
 
     def _accept(self, waiter: Waiter[C], started: float, budget: float) -> Slot[C]:
@@ -171,7 +177,10 @@ class Engine(Growth[C]):
         ):
             return True
         if stale:
-            self._retire(slot)
+            with self._lock:
+                gone = self._forget(slot)
+                self._serve()
+            self._dispose(gone)  # not here: a slow goodbye would stall the checkout
         else:
             self._died(slot)
         return False

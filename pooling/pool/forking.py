@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import TYPE_CHECKING, Any
+
+from .._forks import after_in_child
 
 if TYPE_CHECKING:
     from .state import State
@@ -21,4 +22,4 @@ def _in_child() -> None:
         pool._after_fork_in_child()
 
 
-os.register_at_fork(after_in_child=_in_child)
+after_in_child(_in_child)

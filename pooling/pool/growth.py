@@ -50,37 +50,43 @@ class Growth(State[C]):
     def _attempt(self, attempt: Attempt) -> None:
         started = self._clock()
         try:
-            conn = self._connect()
+            # Nothing in this thread refers to the connection but the slot: its user may count who does.
+            slot = Slot(
+                self._connect(self._outage.limit(started, self._options.timeout)), attempt.generation, started, 0.0
+            )
         except BaseException as error:
             self._failed(attempt, error)
             if not isinstance(error, Exception):
                 raise
         else:
-            self._connected(attempt, conn, started)
+            self._connected(attempt, slot, started)
 
-    def _connect(self) -> C:
-        conn = self._driver.connect(self._options.timeout)
-        if self._callbacks.configure is not None:
-            try:
+    def _connect(self, limit: float) -> C:
+        conn = self._driver.connect(limit)
+        try:
+            if self._budget is not None:
+                self._budget.learn(conn)
+            if self._callbacks.configure is not None:
                 self._callbacks.configure(conn)
-            except BaseException:
-                self._close_all([conn])
-                raise
+        except BaseException:
+            self._close_all([conn])
+            raise
         return conn
 
-    def _connected(self, attempt: Attempt, conn: C, started: float) -> None:
-        now = self._clock()
-        lifetime = self._options.max_lifetime * random.uniform(0.95, 1.0)
-        slot = Slot(conn, attempt.generation, now, lifetime)
+    def _connected(self, attempt: Attempt, slot: Slot[C], started: float) -> None:
+        now = slot.made = slot.asked = slot.since = self._clock()
+        slot.lifetime = self._options.max_lifetime * random.uniform(0.95, 1.0)
+        slot.expires = now + slot.lifetime
         unwanted: list[C] = []
         with self._lock:
             self._attempts.discard(attempt)
             self._outage.finished(attempt)
             self._outage.answered()
+            self._outage.slowest = max(self._outage.slowest, now - started)
             self._counters.connections_num += 1
             self._counters.connections_ms += (now - started) * 1000
             if self._closed or attempt.generation < self._drained or len(self._slots) >= self._max_size:
-                unwanted.append(conn)
+                unwanted.append(slot.conn)
             else:
                 slot.generation = self._generation
                 self._slots[slot.key] = slot
@@ -160,6 +166,8 @@ class Growth(State[C]):
 
     def _keep_up(self) -> None:
         """Have a maintenance thread if there is anything to maintain."""
+        if self._budget is not None and (self._slots or self._min_wanted) and not self._closed:
+            self._budget.begin(cast("ConnectionPool[C]", self))
         with self._lock:
             if self._closed or self._maintained or not (self._slots or self._min_size):
                 return

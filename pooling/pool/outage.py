@@ -20,6 +20,7 @@ class Outage:
         self.since: float | None = None  # the server is down since then
         self.retry_at = 0.0
         self.full_until = 0.0
+        self.slowest = 0.0  # seconds that a successful connect took at most
         self._told = False
         self._probe: weakref.ref[Attempt] | None = None
 
@@ -36,6 +37,12 @@ class Outage:
         if self.down:
             return now >= self.retry_at and not self.probing
         return now >= self.full_until
+
+    def limit(self, now: float, timeout: float) -> float:
+        """Seconds that a connect begun now may take. A probe that hangs hides that the server is back, so its time is
+        short; but not for ever, or a server that has become slow would be taken for dead until the end of days."""
+        since = self.since
+        return timeout if since is None else min(timeout, max(LONGEST, 2 * self.slowest, (now - since) * 0.04))
 
     def started(self, attempt: Attempt) -> None:
         if self.down:

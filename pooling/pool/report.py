@@ -15,8 +15,9 @@ def sizes(pool: State[Any]) -> str:
     """Sizes as they are at this moment. Read without the lock: each figure is right, their sum may be one off."""
     size = len(pool._slots)
     idle = len(pool._idle)
+    budget = "" if pool._budget is None else f": {pool._budget}"
     return (
-        f"size {size} (min {pool._min_size}, max {pool._max_size}), idle {idle}, busy {max(0, size - idle)}, "
+        f"size {size} (min {pool._min_size}, max {pool._max_size}{budget}), idle {idle}, busy {max(0, size - idle)}, "
         f"connecting {len(pool._attempts)}, waiting {len(pool._waiters)}"
     )
 
@@ -36,6 +37,10 @@ def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -
         advice = "The pool is suspended: call its resume()."
     elif doubt is not None:
         advice = f"The callback 'check' refuses each new connection, lastly with {doubt!r}: look at it and the server."
+    elif pool._budget is not None and pool._max_size == 0:
+        advice = pool._budget.advice
+    elif pool._busy and pool._budget is not None:
+        advice = "Raise the server's limits or 'timeout', run fewer processes, or hold connections for a shorter time."
     elif pool._busy:
         advice = "Raise 'max_size' or 'timeout', or hold connections for a shorter time."
     else:

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 from weakref import WeakSet
 
 from . import forking, report
@@ -29,6 +29,9 @@ from .outage import Outage
 from .slots import NEVER, Attempt, Bell, Slot, Waiter
 from .stats import Counters
 from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from .budget import Budget
 
 log = logging.getLogger("pooling.pool")
 
@@ -54,7 +57,7 @@ def _only_slot() -> int:
 
 _LOST_SLOT = _only_here()
 _LOST_CONN = _only_slot()
-_COUNTS_REFERENCES = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+COUNTS_REFERENCES = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class State(Generic[C]):
@@ -67,7 +70,10 @@ class State(Generic[C]):
         name: str,
         clock: Callable[[], float],
         callbacks: Callbacks[C],
+        budget: Budget[C] | None,
     ) -> None:
+        if (options.max_size == "auto") != (budget is not None):
+            raise ValueError('A pool has max_size="auto" and a budget to have its share of, or neither.')
         self.name = name
         self._driver = driver
         self._options = options
@@ -77,8 +83,10 @@ class State(Generic[C]):
             driver.alive if callbacks.check is None and options.leak_after is None else never
         )  # the fast path's
         self._reset = callbacks.resetting(driver.reset)
-        self._min_size = options.min_size
-        self._max_size = options.max_size
+        self._budget = budget
+        self._min_wanted = options.min_size
+        self._min_size = 0 if options.max_size == "auto" else options.min_size
+        self._max_size = 0 if options.max_size == "auto" else options.max_size
         self._inherited: dict[int, C] = {}
         self._closed = True
         self._fresh()
@@ -103,6 +111,7 @@ class State(Generic[C]):
         self._attempts: WeakSet[Attempt] = WeakSet()
         self._generation = 0
         self._drained = 0  # connections of older generations are closed when they come back
+        self._evicted = NEVER
         self._outage = Outage()
         self._counters = Counters()
         self._base: dict[str, float] = {}
@@ -178,11 +187,11 @@ class State(Generic[C]):
             held = self._busy.get(slot.key) is slot
             if held:
                 gone = slot.holder is not None and not slot.holder.alive()
-                if not gone and not (_COUNTS_REFERENCES and sys.getrefcount(slot.conn) <= _LOST_CONN):
+                if not gone and not (COUNTS_REFERENCES and sys.getrefcount(slot.conn) <= _LOST_CONN):
                     continue
                 if self._busy.pop(slot.key, None) is None:
                     continue  # given back at this very moment
-            elif not _COUNTS_REFERENCES or sys.getrefcount(slot) > _LOST_SLOT:
+            elif not COUNTS_REFERENCES or sys.getrefcount(slot) > _LOST_SLOT:
                 continue
             self._counters.connections_lost += 1
             lost += self._forget(slot)
@@ -216,6 +225,9 @@ class State(Generic[C]):
         inherited = list(self._slots.values())
         self._watcher.abandon()
         self._fresh()
+        if self._budget is not None:
+            self._min_size = self._max_size = 0
+            self._budget.forked()
         for slot in inherited:
             self._inherited[slot.key] = slot.conn  # kept, so that no new connection gets its id
             try:

@@ -80,7 +80,8 @@ class Upkeep(Engine[C]):
             if missing > 0:
                 due.append(max(self._outage.retry_at, self._outage.full_until))
         self._start(attempts)
-        due += [next_ping, self._report_leaks(now)]
+        # What is lent now can be returned now, and then be unused for long enough before anything else is due.
+        due += [next_ping, self._report_leaks(now), now + self._options.max_idle]
         if alarm:
             self._reconnect_failed()
         return None if done else min(60.0, max(0.05, min(due, default=now + 60.0) - now))

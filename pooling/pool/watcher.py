@@ -4,11 +4,11 @@ One look at a socket costs a system call, and Python gives up the GIL for it: un
 a checkout. The watcher sleeps in `epoll_wait` on the sockets of all connections, idle and lent, and asks only for their
 end: traffic does not wake it.
 
-What it cannot promise is to be the first. To act on an event it needs the GIL like any thread, so behind busy threads it
-may be some switch intervals (5 ms each) late. `TRUST` is therefore short: a connection that was given back longer ago is
-looked at again at its checkout, which a busy pool, lending last in, first out, hardly ever comes to. What slips through
-was given back and killed within `TRUST` of its next checkout, and before the watcher ran; its user sees the error that
-he would see if it were killed a moment after the checkout, which no pool can prevent.
+What it cannot promise is to be the first. To act on an event it needs the GIL like any thread, so behind busy threads
+it may be some switch intervals (5 ms each) late. `TRUST` is therefore short: a connection that was given back longer
+ago is looked at again at its checkout, which a busy pool, lending last in, first out, hardly ever comes to. What slips
+through was given back and killed within `TRUST` of its next checkout, and before the watcher ran; its user sees the
+error that he would see if it were killed a moment after the checkout, which no pool can prevent.
 """
 
 from __future__ import annotations

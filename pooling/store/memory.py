@@ -7,12 +7,12 @@ is shared between processes.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 
+from .._forks import after_in_child
 from ._epochs import Entries, Epochs
 from ._table import LockTable, Ticket
 from .protocol import Found, Grant, LockRequest, Party, Vector
@@ -51,6 +51,7 @@ class MemoryStore:
         self._epochs = Epochs(self._max_epochs)
         self._entries = Entries(self._entry_bytes)
         self._table = LockTable(self._epochs, self._wall)
+        self._documents: dict[str, tuple[bytes, float]] = {}
 
     # -- locks
 
@@ -150,6 +151,13 @@ class MemoryStore:
         with self._mutex:
             self._epochs.renew(names)
 
+    def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
+        # It can always be reached.
+        if ticket is None:
+            self.invalidate(renews)
+        else:
+            self.release(ticket, tuple(renews))
+
     # -- entries
 
     def fetch(self, key: str, names: Sequence[str]) -> Found:
@@ -165,6 +173,23 @@ class MemoryStore:
     def delete(self, key: str) -> bool:
         with self._mutex:
             return self._entries.delete(key, self._clock())
+
+    # -- documents
+
+    def load(self, key: str) -> tuple[bytes, float]:
+        with self._mutex:
+            return self._load(key), self._clock()
+
+    def swap(self, key: str, old: bytes, new: bytes, ttl: float) -> bool:
+        with self._mutex:
+            if self._load(key) != old:
+                return False
+            self._documents[key] = new, self._clock() + ttl
+            return True
+
+    def _load(self, key: str) -> bytes:
+        document, expires = self._documents.get(key, (b"", 0.0))
+        return document if self._clock() < expires else b""
 
     def clear(self) -> None:
         with self._mutex:
@@ -224,4 +249,4 @@ def _after_fork_in_child() -> None:
         store._start()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

@@ -124,6 +124,11 @@ class Store(Protocol):
         """Give each epoch a new random value."""
         ...
 
+    def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
+        """`release` a ticket, or only renew epochs, as soon as the store can be reached, and before this process asks
+        it for anything else. For what could not be done when it was due. Raises nothing."""
+        ...
+
     # -- entries
     def fetch(self, key: str, names: Sequence[str]) -> Found:
         """The entry under ``key`` and the epochs' values, read in one step."""
@@ -135,6 +140,15 @@ class Store(Protocol):
 
     def delete(self, key: str) -> bool:
         """Remove an entry; was there one?"""
+        ...
+
+    # -- documents: a few small ones that processes share, neither entries nor locks
+    def load(self, key: str) -> tuple[bytes, float]:
+        """The document, b"" if there is none, and the store's clock in seconds, the same for all who share it."""
+        ...
+
+    def swap(self, key: str, old: bytes, new: bytes, ttl: float) -> bool:
+        """Replace it, if it is still ``old``, for ``ttl`` seconds; was it?"""
         ...
 
     def clear(self) -> None:

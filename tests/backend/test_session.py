@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pooling.backends.mysql.session import Effect, classify
+from pooling.backends.mysql.session import About, Effect, about, classify
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ from pooling.backends.mysql.session import Effect, classify
         b"(SELECT 1) UNION (SELECT 2)",
         b"/* why */ SELECT 1 /* ; @x */",
         b"-- note @x\nSELECT 1",
-        b"CREATE TABLE t (a int)",
         b"ROLLBACK TO SAVEPOINT `s1`",
         b"SAVEPOINT `s1`",
+        b"SELECT xa FROM t WHERE note = 'SET RESOURCE GROUP x; @'",
     ],
 )
 def test_clean(statement: bytes) -> None:
@@ -66,6 +66,65 @@ def test_begins(statement: bytes) -> None:
     assert classify(statement) is Effect.BEGINS
 
 
-@pytest.mark.parametrize("statement", [b"XA START 'a'", b"xa prepare 'a'", b"SELECT 1; XA START 'a'"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        b"XA START 'a'",
+        b"xa prepare 'a'",
+        b"SELECT 1; XA START 'a'",
+        b"/*! XA START 'a' */",
+        b"SET RESOURCE GROUP batch",
+        b"set  resource\ngroup batch",
+        b"/*!80003 SET RESOURCE GROUP batch */",
+        b"SELECT 1; SET RESOURCE GROUP batch",
+    ],
+)
 def test_beyond_a_reset(statement: bytes) -> None:
     assert classify(statement) is Effect.UNCLEAR
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [b"CREATE TABLE t (a int)", b"drop table t", b"/* x */ TRUNCATE t", b"ANALYZE TABLE t", b"UNLOCK TABLES"],
+)
+def test_a_transaction_may_be_over(statement: bytes) -> None:
+    assert classify(statement) is Effect.COMMITS
+
+
+@pytest.mark.parametrize("statement", [b"COMMIT", b"rollback work", b"COMMIT; "])
+def test_ends(statement: bytes) -> None:
+    assert classify(statement) is Effect.ENDS
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (b"SELECT LAST_INSERT_ID()", About.LEAVES | About.ASKS_NUMBER),
+        (b"INSERT INTO t VALUES (last_insert_id( /* x */ ))", About.LEAVES | About.ASKS_NUMBER),
+        (b"SELECT @@identity", About.ASKS_NUMBER),
+        (b"SELECT @@session.last_insert_id", About.LEAVES | About.ASKS_NUMBER),
+        (b"SELECT ROW_COUNT()", About.LEAVES | About.ASKS_COUNTS),
+        (b"SELECT found_rows ()", About.LEAVES | About.ASKS_COUNTS),
+        (b"SELECT /*! ROW_COUNT() */ 1", About.LEAVES | About.ASKS_COUNTS),
+        (b"SHOW WARNINGS", About.ASKS_WARNINGS),
+        (b"show count(*) errors", About.ASKS_WARNINGS),
+        (b"SELECT @@warning_count", About.ASKS_WARNINGS),
+        (b"GET DIAGNOSTICS @n = NUMBER", About.ASKS_WARNINGS),
+        (b"UPDATE seq SET id = LAST_INSERT_ID(id + 1)", About.LEAVES),
+        (b"SELECT SQL_CALC_FOUND_ROWS a FROM t LIMIT 1", About.LEAVES),
+        (b"SELECT row_count FROM t", About.LEAVES),
+        (b"INSERT INTO t VALUES ('it\\'s ROW_COUNT() and SHOW WARNINGS')", About.LEAVES),
+        (b"SELECT error FROM t", About.NOTHING),
+        (b"SELECT warnings FROM t WHERE a = 'SHOW WARNINGS'", About.NOTHING),
+        (b"SELECT @@version", About.NOTHING),
+        (b"SELECT 1", About.NOTHING),
+    ],
+)
+def test_what_it_asks_about_the_statement_before(statement: bytes, expected: About) -> None:
+    assert about(statement, backslash=True) == expected
+
+
+def test_whether_a_backslash_escapes_decides_what_is_code() -> None:
+    statement = b"SELECT 'a\\', ROW_COUNT(), '"
+    assert not about(statement, backslash=True) & About.ASKS_COUNTS
+    assert about(statement, backslash=False) & About.ASKS_COUNTS

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from pooling import caching, runtime
 
+from .. import stores
 from . import views
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    stores.parametrize(metafunc, "fresh")
+
+
 @pytest.fixture(autouse=True)
-def fresh(settings) -> Iterator[None]:  # type: ignore[no-untyped-def]
+def fresh(
+    request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> Iterator[None]:
     settings.ROOT_URLCONF = "tests.cache.views"
-    runtime.reset_runtime()
+    stores.use(stores.kind(request), settings, monkeypatch, redis_url)
     caching._warned.clear()
     views.calls.clear()
     yield

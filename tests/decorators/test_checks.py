@@ -82,7 +82,7 @@ def test_a_template_that_names_an_argument_the_view_does_not_have() -> None:
 
 
 @override_settings(**OK)
-def test_unknown_alias_and_fence() -> None:
+def test_unknown_alias_and_fence(settings: Any) -> None:
     @locked(writes=["a"], using="nowhere")
     def one(request: Any) -> None: ...
 

@@ -264,7 +264,7 @@ def test_html_without_the_template(templates: list[Any], client: Client) -> None
     assert b"try again in 7 s" in response.content
 
 
-@pytest.mark.parametrize("code", [1040, 1053, 1927, 2002, 2003, 2005, 2006])
+@pytest.mark.parametrize("code", [1040, 1053, 1927, 2002, 2003, 2005, 2006, 3032, 4031])
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_a_database_that_cannot_be_reached_is_503(
     code: int, method: str, client: Client, caplog: pytest.LogCaptureFixture

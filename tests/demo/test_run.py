@@ -162,7 +162,7 @@ def test_a_signal_in_the_workload_stops_it_quietly(
         process = subprocess.Popen(RUN, env=env, stdout=out, stderr=subprocess.STDOUT)
     try:
         end = time.monotonic() + 60
-        log = tmp_path / "workload-thread.log"
+        log = tmp_path / "workload-thread.1.log"
         while not log.exists():  # the first scheme's server is being started, or serves already
             assert process.poll() is None, (tmp_path / "out").read_text()
             assert time.monotonic() < end

@@ -70,7 +70,8 @@ def test_loading_the_demo_again_changes_nothing(site: Site, alice: Visitor) -> N
 
 def test_a_short_run_of_the_whole_demo(tmp_path: object) -> None:
     """Servers of its own, all four schemes, the table; speed is not judged here, losses are."""
-    env = {**os.environ, "SERVE": "0", "WORKLOAD_SECONDS": "1", "WORKLOAD_VISITORS": "6", "DEMO_RUN_DIR": str(tmp_path)}
+    env = {**os.environ, "SERVE": "0", "DEMO_RUN_DIR": str(tmp_path)}
+    env |= {"WORKLOAD_ROUNDS": "1", "WORKLOAD_SECONDS": "1", "WORKLOAD_VISITORS": "6"}
     done = subprocess.run([sys.executable, "-m", "demo_site.run"], env=env, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len(lines) == 6, done.stdout + done.stderr

@@ -16,7 +16,9 @@ import pytest
 from pooling.errors import LockLost, LockOrderError, LockTimeout, StoreUnavailable
 from pooling.groups import Mode, plan
 from pooling.locks import LockManager, Options
+from pooling.locks.report import timeout_error
 from pooling.store.memory import MemoryStore
+from pooling.store.protocol import LockRequest
 
 DEADLINE = 20.0
 
@@ -257,6 +259,32 @@ def test_a_timeout_names_the_waiter_that_is_in_the_way(manager, store):
         writer.result(DEADLINE)
 
 
+def test_a_timeout_does_not_blame_who_came_later():
+    now = [100.0]
+    store = MemoryStore(clock=lambda: now[0])
+
+    def ask(ticket):
+        return LockRequest(ticket, (("a", Mode.X),), lease=60, patience=60, owner={"view": ticket})
+
+    store.acquire(ask("holder"))
+    for ticket in ("earlier", "mine", "later"):
+        now[0] += 1
+        assert store.acquire(ask(ticket)) is None
+    now[0] += 1
+    store.release("mine")
+    message = str(timeout_error(store, ask("mine"), "mine", waited=2.0))
+    assert "'earlier'" in message
+    assert "'holder'" in message
+    assert "'later'" not in message
+
+
+def test_a_timeout_calls_the_page_that_somebody_computes_by_no_inner_name(manager):
+    elsewhere(manager.acquire, p(["a"]), follow="//page:123", view="leader")
+    with pytest.raises(LockTimeout, match="has had the page itself for") as caught:
+        manager.acquire(p(["a"]), follow="//page:123", wait=0)
+    assert "//" not in str(caught.value)
+
+
 def test_holders_that_cannot_be_named(manager, store, monkeypatch):
     elsewhere(manager.acquire, p(writes=["a"]))
 
@@ -422,11 +450,13 @@ def test_a_store_that_forgets_is_asked_again(manager, store):
 
 def test_a_failed_release_does_not_hide_the_exception_of_the_view(manager, store, monkeypatch, caplog):
     held = manager.acquire(p(writes=["a"]))
+    owed = []
 
     def unreachable(ticket, renews=()):
         raise StoreUnavailable("gone away")
 
     monkeypatch.setattr(store, "release", unreachable)
+    monkeypatch.setattr(store, "later", lambda *args: owed.append(args))
 
     def view():
         try:
@@ -437,7 +467,25 @@ def test_a_failed_release_does_not_hide_the_exception_of_the_view(manager, store
     with pytest.raises(ZeroDivisionError):
         view()
     assert manager.current() == ()
-    assert "could not be released" in caplog.text
+    assert "will be released as soon as the store answers: gone away" in caplog.text
+    assert owed == [(held._ticket, held._renews)]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_request_that_failed_is_withdrawn_later_unless_it_was_never_sent(manager, store, monkeypatch, asked):
+    owed = []
+
+    def unreachable(*args):
+        error = StoreUnavailable("gone away")
+        error.asked = asked
+        raise error
+
+    monkeypatch.setattr(store, "acquire", unreachable)
+    monkeypatch.setattr(store, "release", unreachable)
+    monkeypatch.setattr(store, "later", lambda *args: owed.append(args))
+    with pytest.raises(StoreUnavailable):
+        manager.acquire(p(writes=["a"]))
+    assert len(owed) == asked
 
 
 def test_a_lost_lock_is_noticed(manager, store, caplog):

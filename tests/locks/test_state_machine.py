@@ -2,88 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pooling.groups import compatible, plan
-from pooling.store.memory import MemoryStore
-from pooling.store.protocol import LockRequest, Wants
+from pooling.groups import plan
+from pooling.store.protocol import LockRequest
+
+from .model import Asked, FrozenMemory, FrozenRedis, Model
 
 GROUPS = ["a", "a/x", "a/y", "a/x/1", "b", "b/x"]
 some = st.lists(st.sampled_from(GROUPS), max_size=2)
 
 
-@dataclass
-class Asked:
-    ticket: str
-    wants: Wants
-    family: tuple[str, ...]
-    expires: float
-    lease: float
-
-
-class Model:
-    """Two lists: holders, and waiters in the order in which they came. Every question walks through all of them."""
-
-    def __init__(self) -> None:
-        self.holders: list[Asked] = []
-        self.waiters: list[Asked] = []
-
-    @staticmethod
-    def conflict(one: Asked, other: Asked) -> bool:
-        mine = dict(one.wants)
-        return any(group in mine and not compatible(mode, mine[group]) for group, mode in other.wants)
-
-    def in_the_way(self, asked: Asked) -> list[Asked]:
-        found = [h for h in self.holders if h.ticket not in asked.family and self.conflict(h, asked)]
-        if not asked.family:
-            older = self.waiters[: self.waiters.index(asked)] if asked in self.waiters else self.waiters
-            found += [w for w in older if self.conflict(w, asked)]
-        return found
-
-    def go_on(self, now: float) -> None:
-        """Grant until nobody can be granted, one at a time, nested ones first."""
-        while True:
-            ready = [w for w in self.waiters if not self.in_the_way(w)]
-            if not ready:
-                return
-            first = min(ready, key=lambda w: (not w.family, self.waiters.index(w)))
-            self.waiters.remove(first)
-            if first.expires > now:
-                first.expires = now + first.lease
-                self.holders.append(first)
-
-    def reap_before(self, asked: Asked, now: float) -> None:
-        for other in [o for o in self.in_the_way(asked) if o.expires <= now]:
-            if other.expires <= now:  # not granted by an earlier one's going
-                self.remove(other.ticket, now)
-
-    def acquire(self, asked: Asked, now: float, nowait: bool) -> bool:
-        self.reap_before(asked, now)
-        if not self.in_the_way(asked):
-            asked.expires = now + asked.lease
-            self.holders.append(asked)
-            return True
-        if not nowait:
-            self.waiters.append(asked)
-        return False
-
-    def remove(self, ticket: str, now: float) -> bool:
-        held = any(h.ticket == ticket for h in self.holders)
-        self.holders = [h for h in self.holders if h.ticket != ticket]
-        self.waiters = [w for w in self.waiters if w.ticket != ticket]
-        self.go_on(now)
-        return held
-
-
 class LockTableMachine(RuleBasedStateMachine):
+    def make(self) -> FrozenMemory | FrozenRedis:
+        return FrozenMemory()
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.store = MemoryStore(clock=lambda: self.now)
+        self.tested = self.make()
+        self.store = self.tested.store
         self.model = Model()
         self.count = 0
         self.token = 0
@@ -140,13 +82,13 @@ class LockTableMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 3.0, 10.0]))
     def elapse(self, seconds):
         self.now += seconds
+        self.tested.elapse(seconds)
 
     @invariant()
     def the_same_hold_and_wait(self):
-        tickets = self.store._table.tickets
-        assert {t for t, entry in tickets.items() if entry.grant} == {h.ticket for h in self.model.holders}
-        queued = sorted((e.number, t) for t, e in tickets.items() if not e.grant)
-        assert [t for _, t in queued] == [w.ticket for w in self.model.waiters]
+        holders, waiters = self.tested.state()
+        assert set(holders) == {h.ticket for h in self.model.holders}
+        assert waiters == [w.ticket for w in self.model.waiters]
 
     @invariant()
     def no_two_conflicting_holders(self):
@@ -161,15 +103,19 @@ class LockTableMachine(RuleBasedStateMachine):
         assert all(self.model.in_the_way(waiter) for waiter in self.model.waiters)
 
     def teardown(self):
-        for _ in range(len(self.store._table.tickets)):
-            # Holders first, as real ones would leave: each lets somebody in until nobody is left.
-            held = [t for t, entry in self.store._table.tickets.items() if entry.grant]
-            if not held:
-                break
+        # Holders first, as real ones would leave: each lets somebody in until nobody is left.
+        while held := self.tested.state()[0]:
             self.store.release(held[0])
-        assert not self.store._table.tickets
-        assert not self.store._table._nodes
+        assert self.tested.at_rest()
+        self.tested.close()
+
+
+class RedisMachine(LockTableMachine):
+    def make(self) -> FrozenRedis:
+        return FrozenRedis(os.environ["POOLING_REDIS_URL"])
 
 
 TestLockTable = LockTableMachine.TestCase
 TestLockTable.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestLockTableInRedis = RedisMachine.TestCase
+TestLockTableInRedis.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

@@ -46,6 +46,7 @@ class ScriptedDriver:
         self.pings = 0
         self.connects = 0
         self.connecting = 0
+        self.limits: list[float] = []  # what each connect was given
         self.most_open = 0
         self.refuse: Callable[[], BaseException] | None = None
         self.gate: threading.Event | None = None  # connects wait for it
@@ -56,6 +57,7 @@ class ScriptedDriver:
     def connect(self, timeout: float) -> Conn:
         with self.lock:
             self.connects += 1
+            self.limits.append(timeout)
             self.connecting += 1
             gate, refuse = self.gate, self.refuse
             self.most_open = max(self.most_open, self.connecting + self.open)

@@ -26,6 +26,16 @@ def test_unused_connections_go_and_min_size_stays(make: Make, clock: Clock, driv
     assert [conn.closed for conn in conns] == [1, 1, 1, 0]  # the one used last is kept
 
 
+def test_what_was_lent_at_the_last_look_goes_in_time(make: Make, clock: Clock) -> None:
+    pool = make(clock=clock, max_idle=2)
+    conn = pool.getconn()
+    assert pool._maintain() == 2  # it may come back at once, and then nobody rings
+    pool.putconn(conn)
+    clock.now += 2
+    pool._maintain()
+    assert conn.closed == 1
+
+
 def test_without_min_size_nothing_is_left_not_even_the_thread(make: Make, clock: Clock) -> None:
     pool = make(clock=clock, max_idle=60)
     pool.putconn(pool.getconn())

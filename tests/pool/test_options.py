@@ -21,6 +21,8 @@ def test_defaults_are_the_documented_ones() -> None:
         "reconnect_timeout": 300.0,
         "leak_after": None,
         "keepalive": None,
+        "reserve": 10,
+        "budget_dir": None,
     }
     assert PoolOptions.parse({}) == PoolOptions.parse(True)
 

@@ -59,15 +59,48 @@ def test_one_probe_at_a_time_others_fail_or_are_served_with_it(
     until(lambda: driver.connecting == 1)
     impatient = Caller(pool.getconn)
     until(lambda: "waiting 2" in repr(pool))
-    clock.now += 0.3  # past its patience with another's probe, far from its timeout
-    with pytest.raises(PoolTimeout, match="cannot reach its server"):
-        impatient.result()
+    clock.now += 0.3  # past their patience with the probe, far from their timeouts
+    for caller in (prober, impatient):
+        with pytest.raises(PoolTimeout, match="cannot reach its server"):
+            caller.result()
     followers = [Caller(pool.getconn) for _ in range(3)]
-    until(lambda: "waiting 4" in repr(pool))
+    until(lambda: "waiting 3" in repr(pool))
     assert driver.connects == connects + 1
     driver.gate.set()
-    for caller in [prober, *followers]:
+    for caller in followers:
         assert isinstance(caller.result(), Conn)
+
+
+def test_a_probe_has_little_time_and_more_the_longer_it_takes(make: Make, driver: ScriptedDriver, clock: Clock) -> None:
+    """Cut short, it does not hide the recovery; cut short for ever, it would lock out a server that became slow."""
+    pool = make(clock=clock, timeout=30)
+    driver.refusing(Failure.DOWN)
+    for pause in (0, LONGEST, 200, 2000):
+        clock.now += pause
+        with pytest.raises(PoolTimeout):
+            pool.getconn()
+    clock.now += LONGEST
+    driver.refuse = None
+    driver.gate = threading.Event()
+    prober = Caller(pool.getconn)
+    until(lambda: driver.connecting == 1)
+    clock.now += 4
+    with pytest.raises(PoolTimeout):
+        prober.result()
+    driver.gate.set()
+    until(lambda: "idle 1" in repr(pool))  # what the probe has opened is kept
+    driver.gate = None
+    driver.refusing(Failure.DOWN)
+    pool.discard(pool.getconn())
+    for pause in (0, LONGEST):
+        clock.now += pause
+        with pytest.raises(PoolTimeout):
+            pool.getconn()
+    first, probe, later, late, last, known, slow = driver.limits
+    assert (first, probe, last, known) == (30, LONGEST, 30, 30)
+    assert 8 <= later < 9
+    assert late == 30
+    assert slow == 8  # connects are known to take 4 s
 
 
 def test_those_who_wait_already_are_told(make: Make, driver: ScriptedDriver) -> None:

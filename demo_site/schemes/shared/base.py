@@ -13,7 +13,7 @@ from typing import Any
 from django.db.backends.mysql import base
 from django.db.utils import OperationalError
 
-PATIENCE = 30.0  # seconds; as long as Django's PostgreSQL pool waits for a connection
+from demo_site.schemes import PATIENCE
 
 
 class _Shared:

@@ -6,13 +6,14 @@ What a user changed in the session is undone before the next one gets it. What m
 statement is not, since that would cost a round trip each time: ``LAST_INSERT_ID()``, ``ROW_COUNT()``,
 ``FOUND_ROWS()``, ``@@warning_count`` and ``SHOW WARNINGS`` tell the next user about a statement of the last one. Ask
 for them only after a statement of your own in the same checkout; Django takes its primary keys from the answer to the
-INSERT itself and is not concerned. What stored functions and triggers do to the session is not seen either.
+INSERT itself and is not concerned. (``release="transaction"`` has more users and its own rule: see `release`.)
+What stored functions and triggers do to the session is not seen either.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+from types import MethodType
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,15 +24,17 @@ from django.utils.asyncio import async_unsafe
 from django.utils.functional import cached_property
 
 from pooling.errors import PoolTimeout
-from pooling.pool import ConnectionPool, PoolOptions
+from pooling.pool import ConnectionPool
 
+from .client import DatabaseClient
 from .creation import DatabaseCreation
 from .driver import Connection, MySQLDriver
+from .fleet import budget
+from .options import BackendOptions, credentials_of
+from .release import Releasing
 from .validation import DatabaseValidation
 
 Key = tuple[Any, ...]
-
-log = logging.getLogger("pooling.backends")
 
 
 def _frozen(value: Any) -> Any:
@@ -42,12 +45,15 @@ def _frozen(value: Any) -> Any:
         return tuple(_frozen(item) for item in value)
     if value is None or isinstance(value, (str, bytes, int, float)):
         return type(value).__name__, value
+    if isinstance(value, MethodType):
+        return "method", value  # a new object at every access, equal if function and instance are
     return "object", id(value)
 
 
-class DatabaseWrapper(mysql.DatabaseWrapper):
+class DatabaseWrapper(Releasing):
     """A connection of one thread; pooled when ``OPTIONS["pool"]`` is True or a dict of pool options."""
 
+    client_class = DatabaseClient
     creation_class = DatabaseCreation
     validation_class = DatabaseValidation
 
@@ -58,8 +64,6 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._checking_out = False
-        self._checking_health = False
         self._key_memo: tuple[Any, Key] | None = None
 
     # ----- the pool -----
@@ -114,11 +118,20 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
                 f"not {option!r}."
             )
         try:
-            options = PoolOptions.parse(option)
+            options = BackendOptions.parse(option)
         except (ValueError, TypeError) as error:
             raise ImproperlyConfigured(f"OPTIONS['pool'] of the database {self.alias!r}: {error}") from error
-        driver = MySQLDriver(params, autocommit=self.settings_dict["AUTOCOMMIT"], isolation=self.isolation_level)
-        pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias)
+        try:
+            driver = MySQLDriver(
+                params,
+                autocommit=self.settings_dict["AUTOCOMMIT"],
+                isolation=self.isolation_level,
+                options=options,
+            )
+            share = budget(params, options)
+        except (ValueError, OSError) as error:
+            raise ImproperlyConfigured(f"OPTIONS of the database {self.alias!r}: {error}") from error
+        pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias, budget=share)
         # Threads may get here together. No pool has connected yet, so the losers' are simply dropped.
         return self._connection_pools.setdefault(key, pool)
 
@@ -166,13 +179,14 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._pool_option is None:
-            return super().get_new_connection(conn_params)
+            # What makes and drops test databases is not pooled, but needs the same credentials.
+            return super().get_new_connection({**conn_params, **credentials_of(self.settings_dict)})
         pool = self._pool_for(conn_params)
         try:
             connection = pool.getconn()
         except PoolTimeout as error:
             raise OperationalError(str(error)) from error
-        connection.pool = pool
+        connection.lend(pool)
         return connection
 
     def init_connection_state(self) -> None:
@@ -181,14 +195,6 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             BaseDatabaseWrapper.init_connection_state(self)
         else:
             super().init_connection_state()
-
-    @async_unsafe
-    def ensure_connection(self) -> None:
-        connection = self.connection
-        if isinstance(connection, Connection) and connection.abandoned:
-            # Made before a fork: it is the parent's. A transaction of the parent cannot be gone on with.
-            self.close()
-        super().ensure_connection()
 
     @cached_property
     def mysql_server_data(self) -> dict[str, Any]:
@@ -213,60 +219,3 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         finally:
             plain.close()
         return data
-
-    # ----- return -----
-
-    def _close(self) -> None:
-        if isinstance(self.connection, Connection):
-            with self.wrap_database_errors:
-                self._give_back(discard=self.connection.broken or self._checking_health)
-        else:
-            super()._close()  # type: ignore[misc]
-
-    def _give_back(self, *, discard: bool) -> None:
-        # Forgotten first: whatever happens below, this wrapper has it no more.
-        connection, self.connection = self.connection, None
-        pool, connection.pool = connection.pool, None
-        if connection.abandoned or pool is None:
-            return
-        try:
-            if discard:
-                pool.discard(connection)
-            else:
-                pool.putconn(connection)
-        except ValueError as error:
-            # The thread that took it ended without closing, and this one comes too late. The pool has seen to it.
-            log.warning("%s: %s", self.alias, error)
-
-    def is_usable(self) -> bool:
-        if self.connection is None:
-            return False
-        if not isinstance(self.connection, Connection):
-            return bool(super().is_usable())
-        if self.connection.abandoned or not super().is_usable():
-            # Given back, it would be the first that the next checkout gets.
-            self.connection.broken = True
-            return False
-        return True
-
-    def close_if_health_check_failed(self) -> None:
-        # Whatever this closes has failed its check: given back, it would be the first that the next checkout gets.
-        self._checking_health = True
-        try:
-            super().close_if_health_check_failed()
-        finally:
-            self._checking_health = False
-
-    def release_if_clean(self) -> bool:
-        """Give the pooled connection back early, before a wait for something else, and say whether it was done.
-
-        Nothing happens without a pool, in a transaction, with autocommit off, with a session that is not clean, or
-        while a cursor is open that its user may want to go on with.
-        """
-        connection = self.connection
-        if not isinstance(connection, Connection) or self.in_atomic_block or not self.autocommit:
-            return False
-        if not connection.clean or connection.has_open_cursors or self.run_on_commit:
-            return False
-        self.close()
-        return True

@@ -6,6 +6,8 @@ from typing import Any
 
 from django.db.backends.mysql import creation
 
+from .options import credentials_of
+
 
 class DatabaseCreation(creation.DatabaseCreation):
     """Django's own, closing the pools of the database concerned first."""
@@ -25,6 +27,16 @@ class DatabaseCreation(creation.DatabaseCreation):
         # The workers are forked after this: they should not inherit connections that they can only throw away.
         self._close_pools(self.connection.settings_dict["NAME"], self.get_test_db_clone_settings(suffix)["NAME"])
         super()._clone_test_db(suffix, verbosity, keepdb)  # type: ignore[misc]
+
+    def _clone_db(self, source_database_name: str, target_database_name: str) -> None:
+        # Django's own takes what its programs connect with from the settings alone.
+        settings = self.connection.settings_dict
+        options = settings["OPTIONS"]
+        settings["OPTIONS"] = {**options, **credentials_of(settings)}
+        try:
+            super()._clone_db(source_database_name, target_database_name)  # type: ignore[misc]
+        finally:
+            settings["OPTIONS"] = options
 
     def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
         self._close_pools(test_database_name)

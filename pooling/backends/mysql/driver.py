@@ -11,24 +11,36 @@ import os
 import select
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import MySQLdb
 from MySQLdb.connections import Connection as BaseConnection
 from MySQLdb.cursors import BaseCursor
 
+from pooling._forks import after_in_child
 from pooling.pool import Failure
 
-from .session import Effect, classify
+from .credentials import Credentials
+from .options import BackendOptions
+from .record import FORGET_MESSAGES, SessionRecord
+from .tcp import TcpKeepalive
 
 _CAPACITY = frozenset({1040, 1203, 1226})
 # 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
-_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
-# Codes after which this very connection is useless.
-_LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055})
+# 3032 is MySQL in offline mode, where an operator works on it.
+_DOWN = frozenset({1053, 1927, 2002, 2003, 2005, 2006, 2013, 2055, 3032})
+# Codes after which this very connection is useless. 4031 is MySQL's farewell after wait_timeout: it waits on the socket
+# until the next statement finds it.
+_LOST = frozenset({1053, 1927, 2006, 2013, 2014, 2055, 4031})
 
 # Every live connection by id: a forked child has to disarm all of them, also those that a thread was using.
 _live: dict[int, weakref.ref[Connection]] = {}
+
+_DENIED = 1045
+# A server that does not write any more says this to every write. Not 1792: there the transaction is one for reading by
+# its user's own wish.
+_READ_ONLY = 1836
+_OPTION_FORBIDS = 1290  # any option; the text names it
 
 # Seconds that a server has to answer a question that costs it nothing.
 _PATIENCE = 5.0
@@ -43,16 +55,23 @@ def _code(error: BaseException) -> int:
     return code if isinstance(code, int) else 0
 
 
-class Connection(BaseConnection):  # type: ignore[misc]
+def _names_read_only(error: BaseException) -> bool:
+    # The option's name stands in the text in every language: --read-only, --super-read-only, --innodb-read-only.
+    return any(name in str(error) for name in ("read-only", "read_only"))
+
+
+class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     """A MySQLdb connection that records what its user did to the session.
 
-    ``dirty``: needs a reset. ``broken``: must be closed. ``transaction``: one may be open that the client library
-    does not show. ``pending``: a statement was sent whose result nobody has taken. ``streaming``: one was taken row
-    by row, and is not known to be read to its end. ``pool``: where it came from, while it is checked out.
-    ``abandoned``: it belongs to the parent process.
+    ``pool``: where it came from, while it is checked out. ``abandoned``: it belongs to the parent process.
+    ``read_only``: its server has refused to write.
     """
 
-    __slots__ = ("_cursors", "autocommits", "broken", "dirty", "fd", "implicit", "pending", "streaming", "transaction")
+    # What every return looks at.
+    __slots__ = (
+        *("_cursors", "autocommits", "broken", "dirty", "fd", "implicit"),
+        *("messages", "pending", "streaming", "transaction"),
+    )
 
     # MySQLdb has a function of its own here, for the sake of one name, which makes every look at an attribute several
     # times dearer: the interpreter knows a short way only for its own.
@@ -64,9 +83,7 @@ class Connection(BaseConnection):  # type: ignore[misc]
 
     def __init__(self, **kwargs: Any) -> None:
         self.fd = -1
-        self.dirty = self.broken = self.transaction = self.pending = self.streaming = self.abandoned = False
-        self.implicit = False
-        self.autocommits = True
+        self.abandoned = self.read_only = False
         self._cursors: list[weakref.ref[Any]] = []
         self._cursors_limit = _CURSORS
         self.pool: Any = None
@@ -78,23 +95,10 @@ class Connection(BaseConnection):  # type: ignore[misc]
         key = id(self)
         _live[key] = weakref.ref(self, lambda _: _live.pop(key, None))
 
-    def settle(self, *, implicit: bool) -> None:
-        """The session is in its initial state from here on. ``implicit``: every statement may open a transaction."""
-        self.dirty = self.transaction = self.pending = self.streaming = False
-        self.implicit = implicit
-        self.autocommits = bool(self.get_autocommit())
-
-    @property
-    def clean(self) -> bool:
-        """Whether the next user would find nothing of this one, without asking the server."""
-        return not (
-            self.dirty
-            or self.broken
-            or self.transaction
-            or self.pending
-            or self.streaming
-            or self.autocommits is self.implicit
-        )
+    def lend(self, pool: Any) -> None:
+        """It is somebody's from here on, out of ``pool``."""
+        self.pool = pool
+        self.lent()
 
     # ----- cursors -----
     # A cursor may outlive its user's time with the connection, and would then speak on the next user's session.
@@ -136,23 +140,10 @@ class Connection(BaseConnection):  # type: ignore[misc]
         known.clear()
         self._cursors_limit = _CURSORS
 
-    def _note(self, statement: Any) -> None:
-        if isinstance(statement, str):
-            statement = statement.encode("utf-8", "surrogateescape")
-        effect = classify(statement)
-        if effect:
-            if effect is Effect.BEGINS:
-                self.transaction = True
-            elif effect is Effect.DIRTY or effect is Effect.UNCLEAR:
-                self.dirty = True
-                self.broken = self.broken or effect is Effect.UNCLEAR
-        elif self.implicit:
-            self.transaction = True
-
     def query(self, query: Any) -> None:
         if isinstance(query, bytearray):
             query = bytes(query)
-        self._note(query)
+        effect = self.before(query.encode("utf-8", "surrogateescape") if isinstance(query, str) else query)
         # Cleared by store_result(): an interrupt anywhere between leaves a connection that nobody can use.
         self.pending = True
         try:
@@ -161,27 +152,53 @@ class Connection(BaseConnection):  # type: ignore[misc]
             self.pending = False
             self._failed(error)
             raise
+        if effect:
+            self.after(effect)
+
+    def say(self, statement: bytes) -> None:
+        """Send a statement that is nobody's, and throw away what comes."""
+        self.pending = True
+        try:
+            super().query(statement)
+        except MySQLdb.Error as error:
+            self.pending = False
+            self._failed(error)
+            raise
+        self.store_result()
 
     def _failed(self, error: MySQLdb.Error) -> None:
         code = _code(error)
+        self.failed(code)
         if code in _LOST:
             self.broken = True
+        elif code == _READ_ONLY or (code == _OPTION_FORBIDS and _names_read_only(error)):
+            self.broken = self.read_only = True
         if code in (2006, 2013, 2055):
             # The client library has closed the socket: its number may be anybody's by now.
             self.fd = -1
 
     def send_query(self, *args: Any, **kwargs: Any) -> Any:
         self.pending = self.dirty = True
+        self.doubtful = self.started
         return super().send_query(*args, **kwargs)
 
     def store_result(self) -> Any:
-        result = super().store_result()
+        try:
+            result = super().store_result()
+        except MySQLdb.Error as error:
+            # INSERT … RETURNING fails here: its columns come before the error. The server's is the end of the answer;
+            # after the client library's own, 2000 to 2999, rows may be left.
+            self.pending = 2000 <= _code(error) < 3000
+            self._failed(error)
+            raise
         self.pending = self.streaming = False
+        if self.multiplexed and self.warning_count():
+            self.messages = True
         return result
 
     def use_result(self) -> Any:
         # Before the call, so that no interrupt comes between the two.
-        self.streaming = True
+        self.streaming = self.messages = True
         result = super().use_result()
         self.pending = False
         return result
@@ -189,7 +206,12 @@ class Connection(BaseConnection):  # type: ignore[misc]
     def next_result(self) -> Any:
         # Refused by the client library while rows are unread; -1 says that nothing at all is left. Closing a cursor
         # comes along here, and it costs no round trip.
-        status = super().next_result()
+        try:
+            status = super().next_result()
+        except MySQLdb.Error as error:
+            if _code(error) != 2014:  # rows are unread: nothing is wrong with the connection
+                self._failed(error)
+            raise
         self.streaming = status == 0
         return status
 
@@ -214,7 +236,7 @@ class Connection(BaseConnection):  # type: ignore[misc]
         except MySQLdb.Error as error:
             self._failed(error)
             raise
-        self.transaction = False
+        self.transaction_over()
 
     def rollback(self) -> None:
         try:
@@ -222,7 +244,7 @@ class Connection(BaseConnection):  # type: ignore[misc]
         except MySQLdb.Error as error:
             self._failed(error)
             raise
-        self.transaction = False
+        self.transaction_over()
 
     def select_db(self, *args: Any) -> Any:
         self.dirty = True
@@ -287,8 +309,8 @@ class Connection(BaseConnection):  # type: ignore[misc]
             finally:
                 os.close(null)
 
-    def renew(self, user: str, password: str, database: str | None) -> None:
-        """A new session on the same socket."""
+    def renew(self, user: str, password: str, database: str) -> None:
+        """A new session on the same socket; an empty ``database`` is none."""
         super().change_user(user, password, database)
 
 
@@ -300,13 +322,17 @@ def _hang_up_all() -> None:
     _live.clear()
 
 
-os.register_at_fork(after_in_child=_hang_up_all)
+after_in_child(_hang_up_all)
 
 
 class MySQLDriver:
     """Opens, judges and resets connections for one pool.
 
     ``params`` are MySQLdb.connect()'s; ``isolation`` is a transaction isolation level or None for the server's.
+    ``options.credentials`` is asked before each connect and reset. A connection goes on with those that it was
+    opened with until it is reset or replaced; one whose reset is refused is closed.
+
+    ValueError for a time limit of the driver's that is none.
 
     A server that hangs is given ``connect_timeout`` seconds to answer the pool's own questions, 5 at most. A user's
     statement waits for ever: set ``read_timeout`` in OPTIONS to the longest one there is to end that as well.
@@ -314,10 +340,29 @@ class MySQLDriver:
 
     errors: tuple[type[BaseException], ...] = (MySQLdb.Error,)
 
-    def __init__(self, params: Mapping[str, Any], *, autocommit: bool, isolation: str | None) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        *,
+        autocommit: bool,
+        isolation: str | None,
+        options: BackendOptions = BackendOptions(),  # noqa: B008 - it is frozen
+    ) -> None:
+        self.credentials = cast("Credentials | None", options.credentials)
+        self.tcp_keepalive = cast("TcpKeepalive | None", options.tcp_keepalive)
         self.params = dict(params)
+        if "passwd" in self.params:  # the old name, which would win over what ``credentials`` say
+            self.params["password"] = self.params.pop("passwd")
+        for name in ("connect_timeout", "read_timeout", "write_timeout"):
+            value = self.params.get(name, 0)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name!r} must be a whole number of seconds, not {value!r}; 0 is no limit.")
         self.autocommit = autocommit
         self.isolation = isolation
+        self.options = options
+        ssl = self.params.get("ssl")
+        mode = self.params.get("ssl_mode") or ("REQUIRED" if ssl and not isinstance(ssl, Mapping) else None)
+        self._must_be_encrypted = mode == "REQUIRED"
         self._patience = min(_PATIENCE, self.params.get("connect_timeout") or _PATIENCE)
 
     def connect(self, timeout: float) -> Connection:
@@ -327,8 +372,14 @@ class MySQLDriver:
             # The client library counts whole seconds, and 0 means for ever.
             ours = max(1, math.ceil(timeout))
             params["connect_timeout"] = min(limit, ours) if limit else ours
-        connection = Connection(**params)
+        connection = self._open(params)
+        connection.multiplexed = self.options.release == "transaction"
+        connection.starting = self.options.start_transaction
         try:
+            if self.tcp_keepalive is not None:
+                self.tcp_keepalive.apply(connection.fd)
+            if self._must_be_encrypted:
+                self._see_that_it_is_encrypted(connection)
             # mysqlclient's encoder of bytes does not work; Django takes it out as well.
             if connection.encoders.get(bytes) is bytes:
                 connection.encoders.pop(bytes)
@@ -337,6 +388,31 @@ class MySQLDriver:
             connection.close()
             raise
         return connection
+
+    def _open(self, params: dict[str, Any]) -> Connection:
+        if self.credentials is None:
+            return Connection(**params)
+        asked = self.credentials()
+        try:
+            return Connection(**{**params, **asked})
+        except MySQLdb.OperationalError as error:
+            if _code(error) != _DENIED:
+                raise
+            # Rotated between the answer and the connect? Once only, and not with the same: servers lock accounts.
+            again = self.credentials()
+            if again == asked:
+                raise
+        return Connection(**{**params, **again})
+
+    def _see_that_it_is_encrypted(self, connection: Connection) -> None:
+        # MariaDB's client library goes on in the clear where the server has no TLS, unless certificates are verified.
+        connection.query(b"SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+        if not any(cipher for _, cipher in connection.store_result().fetch_row(0)):
+            raise MySQLdb.OperationalError(
+                2026,
+                "TLS/SSL error: SSL is required, but the server does not support it. Switch it on there, or set "
+                "'ssl_mode' in OPTIONS to 'PREFERRED' or 'DISABLED'",
+            )
 
     def _initialise(self, connection: Connection) -> None:
         # One by one, since OPTIONS may switch multi statements off.
@@ -374,6 +450,7 @@ class MySQLDriver:
             or conn.transaction
             or conn.pending
             or conn.streaming
+            or conn.messages
             or conn.fd < 0
             or conn.autocommits is conn.implicit
         ):
@@ -382,7 +459,7 @@ class MySQLDriver:
             conn.broken = conn.broken or not conn.read_to_the_end()
         if conn._cursors:
             conn.detach_cursors()
-        if conn.clean:
+        if conn.clean and not (conn.messages and conn.multiplexed):
             return conn.fd >= 0
         if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
             return False
@@ -391,22 +468,29 @@ class MySQLDriver:
             return False
         try:
             if conn.dirty:
-                return self._renew(conn)
-            conn.rollback()
-            conn.autocommit(self.autocommit)
+                if not self._renew(conn):
+                    return False
+            elif not conn.clean:
+                conn.rollback()
+                conn.autocommit(self.autocommit)
+            if conn.multiplexed:
+                conn.say(FORGET_MESSAGES)
         except MySQLdb.Error:
             conn.broken = True
             return False
         conn.settle(implicit=not self.autocommit)
+        conn.messages = False
         return True
 
     def _renew(self, conn: Connection) -> bool:
         params = self.params
+        if self.credentials is not None:
+            params = {**params, **self.credentials()}
         user = params.get("user")
         if not user or params.get("read_default_file") or params.get("read_default_group"):
             return False  # the credentials stand in a file that only connect() reads
-        password = params.get("password") or params.get("passwd") or ""
-        conn.renew(user, password, params.get("database") or params.get("db"))
+        password = params.get("password") or ""
+        conn.renew(user, password, params.get("database") or params.get("db") or "")
         # The new session has the server's defaults, while the client library may still believe in the old ones:
         # all that connect() set is said again, in its order, or strings would be escaped for another charset.
         if params.get("init_command"):
@@ -433,3 +517,10 @@ def _run(connection: Connection, statement: str) -> None:
     connection.store_result()
     while connection.next_result() == 0:
         connection.store_result()
+
+
+def limits(connection: Connection) -> tuple[int, int | None]:
+    """How many connections the server allows to all, and to this user; None if it makes no difference."""
+    connection.query(b"SELECT @@max_connections, @@max_user_connections")
+    [[most, users]] = connection.store_result().fetch_row(0)
+    return int(most), int(users) if int(users) > 0 else None

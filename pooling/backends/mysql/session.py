@@ -17,16 +17,27 @@ class Effect(enum.IntEnum):
     """What is left behind in the session. CLEAN is 0, so that a truth test is enough for the usual case."""
 
     CLEAN = 0
-    BEGINS = 1  # an explicit transaction is open now
-    ENDS = 2  # the explicit transaction is over
-    DIRTY = 3  # the session must be reset before somebody else uses it
-    UNCLEAR = 4  # a reset does not undo it: the connection must be closed
+    COMMITS = 1  # nothing, but an open transaction may be over
+    BEGINS = 2  # an explicit transaction is open now
+    ENDS = 3  # the explicit transaction is over
+    DIRTY = 4  # the session must be reset before somebody else uses it
+    UNCLEAR = 5  # a reset does not undo it: the connection must be closed
+
+
+class About(enum.IntFlag):
+    """What a statement has to do with what stands in the session about the statement before. 0 for nearly all."""
+
+    NOTHING = 0
+    LEAVES = 1  # it leaves something there that a SELECT commonly does not
+    ASKS_WARNINGS = 2  # it asks for the messages of the statement before
+    ASKS_COUNTS = 4  # it asks for ROW_COUNT() or FOUND_ROWS()
+    ASKS_NUMBER = 8  # it asks for LAST_INSERT_ID()
 
 
 _CLEAN_WORDS = frozenset(
-    b"SELECT INSERT UPDATE DELETE REPLACE WITH VALUES TABLE SHOW EXPLAIN DESCRIBE DESC SAVEPOINT RELEASE CREATE ALTER "
-    b"DROP TRUNCATE RENAME ANALYZE CHECK OPTIMIZE GRANT REVOKE UNLOCK KILL".split()
+    b"SELECT INSERT UPDATE DELETE REPLACE WITH VALUES TABLE SHOW EXPLAIN DESCRIBE DESC SAVEPOINT RELEASE KILL".split()
 )
+_COMMITTING_WORDS = frozenset(b"CREATE ALTER DROP TRUNCATE RENAME ANALYZE CHECK OPTIMIZE GRANT REVOKE UNLOCK".split())
 _FIRST_WORD = re.compile(rb"[\s(]*([A-Za-z]+)")
 # Tokens in which nothing is code. An executable comment is code and is not matched; a hint is a comment.
 _COMMENT = rb"--(?=\s|\Z)[^\n]*|\#[^\n]*|/\*(?!M?!).*?\*/"
@@ -40,7 +51,18 @@ _CREATE_TEMPORARY = re.compile(rb"\s*CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", 
 _START = re.compile(rb"\s*(?:START\s+TRANSACTION\b|BEGIN(?:\s+WORK)?\s*\Z)", re.IGNORECASE)
 _END = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s*\Z", re.IGNORECASE)
 _CHAIN = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s+AND\s+CHAIN\s*\Z", re.IGNORECASE)
+# What outlives a reset: distributed transactions, and MySQL's resource groups, which belong to the thread.
+_BEYOND = re.compile(rb"\bXA\b|\bSET\s+RESOURCE\s+GROUP\b", re.IGNORECASE)
 _ROLLBACK_TO = re.compile(rb"\s*ROLLBACK(?:\s+WORK)?\s+TO\b", re.IGNORECASE)
+_VARIABLE = rb"@@(?:(?:SESSION|LOCAL)\s*\.\s*)?"
+_NUMBER = re.compile(rb"\bLAST_INSERT_ID\s*\(\s*\)|" + _VARIABLE + rb"(?:IDENTITY|LAST_INSERT_ID)\b", re.IGNORECASE)
+_COUNTS = re.compile(rb"\b(?:ROW_COUNT|FOUND_ROWS)\s*\(\s*\)", re.IGNORECASE)
+_WARNINGS = re.compile(
+    rb"\bSHOW\s+(?:COUNT\s*\(\s*\*\s*\)\s*)?(?:WARNINGS|ERRORS)\b|\bGET\s.*\bDIAGNOSTICS\b|"
+    + _VARIABLE
+    + rb"(?:WARNING|ERROR)_COUNT\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def classify(statement: bytes) -> Effect:
@@ -70,13 +92,12 @@ def _examine(statement: bytes) -> Effect:
 def _judge(code: bytes) -> Effect:
     code = code.rstrip(b"; \t\r\n\0")
     first = _FIRST_WORD.match(code)
-    if first is None:
+    word = first.group(1).upper() if first else b""
+    # Anywhere else the words may be names.
+    if (word in (b"", b"XA", b"SET") or b";" in code) and _BEYOND.search(code):
+        return Effect.UNCLEAR
+    if not word:
         return Effect.DIRTY if code.strip() else Effect.CLEAN
-    word = first.group(1).upper()
-    if word == b"XA":
-        return Effect.UNCLEAR
-    if b";" in code and re.search(rb"\bXA\b", code, re.IGNORECASE):
-        return Effect.UNCLEAR
     if _HAZARD.search(code):
         return Effect.DIRTY
     if word in (b"START", b"BEGIN") and _START.match(code):
@@ -87,6 +108,28 @@ def _judge(code: bytes) -> Effect:
         if _CHAIN.match(code):
             return Effect.BEGINS
         return Effect.CLEAN if _ROLLBACK_TO.match(code) else Effect.DIRTY
-    if word not in _CLEAN_WORDS or _CREATE_TEMPORARY.match(code):
-        return Effect.DIRTY
-    return Effect.CLEAN
+    if word in _CLEAN_WORDS:
+        return Effect.CLEAN
+    return Effect.DIRTY if word not in _COMMITTING_WORDS or _CREATE_TEMPORARY.match(code) else Effect.COMMITS
+
+
+def about(statement: bytes, *, backslash: bool) -> About:
+    """What ``statement`` asks about the one before it. ``backslash``: whether it escapes in a literal, by sql_mode.
+
+    An answer that is too much would refuse a statement for a text that somebody typed, so literals are told from code
+    exactly; only LEAVES may be said for one in a literal.
+    """
+    upper = statement.upper()
+    found = About.NOTHING
+    if b"LAST_INSERT_ID" in upper or b"ROW_COUNT" in upper or b"FOUND_ROWS" in upper:
+        found = About.LEAVES
+    elif not (b"WARNING" in upper or b"ERROR" in upper or b"@@" in upper or b"DIAGNOSTICS" in upper):
+        return found
+    code = (_TOKENS if backslash else _TOKENS_PLAIN).sub(b" ", statement)
+    if _NUMBER.search(code):
+        found |= About.ASKS_NUMBER
+    if _COUNTS.search(code):
+        found |= About.ASKS_COUNTS
+    if _WARNINGS.search(code):
+        found |= About.ASKS_WARNINGS
+    return found

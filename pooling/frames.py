@@ -1,0 +1,144 @@
+"""One hold of the current context: its lock, the transactions that it opened, and what waits for their COMMIT."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connections, transaction
+
+from . import fences
+from .alone import Alone
+
+logger = logging.getLogger("pooling.locks")
+
+AfterCommit = Callable[[Any, Any], None]
+
+
+@dataclass(frozen=True)
+class NotHeld:
+    """Stands in for `Held` with ``POOLING["ENABLED"] = False``: nothing is locked, and nothing can be lost."""
+
+    groups: tuple[Any, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    fence: int = 0
+    vector: tuple[bytes, ...] = ()
+    leading: bool = True
+    active: bool = True
+
+    def check(self, *, ask: bool = True) -> None:
+        """There is nothing that could have been lost."""
+
+
+@dataclass
+class Frame:
+    """One hold of the current context: its lock, the transactions it opened, and what has to wait for their COMMIT."""
+
+    held: Any = None
+    stack: ExitStack = field(default_factory=ExitStack)
+    blocks: list[tuple[str, transaction.Atomic]] = field(default_factory=list)
+    fenced: set[str] = field(default_factory=set)
+    _deferred: list[tuple[Any, AfterCommit | None, Any]] = field(default_factory=list)
+    _closed: bool = False
+    _at_commit: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
+    _ended: bool = False
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    def open_aliases(self) -> list[str]:
+        """Aliases whose transaction this frame opened and that has not ended. Asks this thread's connections."""
+        return [alias for alias, block in self.blocks if block in connections[alias].atomic_blocks]
+
+    def begin(self, aliases: tuple[str, ...], outer: list[Frame], *, enabled: bool, fenced: bool) -> None:
+        """Open the transactions. An alias that a hold further out has open gets a savepoint.
+
+        ``fenced``: each begins with a claim of what is written, before anything is read: FenceRejected if this holder
+        comes too late.
+        """
+        joined = {alias for frame in outer for alias in frame.open_aliases()}
+        for alias in aliases:
+            # What a hold further out has claimed already in this very transaction stays claimed.
+            claims = fenced and fences.is_fenced(alias) and not (alias in joined and self.held.borrowed)
+            if claims:
+                fences.prepare(alias, self.held.reads, self.held.writes)
+            block = transaction.atomic(using=alias, durable=enabled and alias not in joined)
+            self.stack.enter_context(block)
+            self.blocks.append((alias, block))
+            if claims:
+                if isinstance(self.held, Alone):
+                    self.held.claim(alias)
+                else:
+                    fences.claim(alias, self.held.reads, self.held.writes, self.held.fence, self.held.view)
+                self.fenced.add(alias)
+
+    def commit(self) -> None:
+        """COMMIT, and with it the on_commit callbacks, unless the lock was lost meanwhile: LockLost."""
+        if self.blocks:
+            # The store need not be asked where all that is written is fenced: a newer holder waits for our fences.
+            self.held.check(ask=any(alias not in self.fenced for alias, _ in self.blocks))
+        for alias, callback in self._end_transactions():
+            transaction.on_commit(callback, using=alias)
+        self.stack.close()
+
+    def rollback(self, error: BaseException) -> None:
+        """ROLLBACK what is still open. A failure is logged: ``error`` is what the caller must see."""
+        self._end_transactions()
+        try:
+            self.stack.__exit__(type(error), error, error.__traceback__)
+        except BaseException as failure:
+            if failure is not error:
+                logger.exception("Rolling back after %r failed", error)
+
+    def at_commit(self, alias: str, callback: Callable[[], None]) -> bool:
+        """`transaction.on_commit` for code outside the thread of the transaction. False: it is ending already."""
+        with self._mutex:
+            if not self._ended:
+                self._at_commit.append((alias, callback))
+            return not self._ended
+
+    def _end_transactions(self) -> list[tuple[str, Callable[[], None]]]:
+        with self._mutex:
+            self._ended = True
+            return self._at_commit
+
+    def defer(self, held: Any, after_commit: AfterCommit | None, result: Any) -> bool:
+        """Keep a nested hold until this frame's COMMIT. False: this frame is over already."""
+        with self._mutex:
+            if not self._closed:
+                self._deferred.append((held, after_commit, result))
+            return not self._closed
+
+    def close(self) -> list[tuple[Any, AfterCommit | None, Any]]:
+        """Take no more nested holds; return those to end now, innermost first."""
+        with self._mutex:
+            self._closed = True
+            return self._deferred[::-1]
+
+
+current: contextvars.ContextVar[tuple[Frame, ...]] = contextvars.ContextVar("pooling_frames", default=())
+
+
+def at_commit(callback: Callable[[], None], using: Collection[str] | None = None) -> bool:
+    """Call ``callback`` after the COMMIT of this context's holds, and not at all after a ROLLBACK.
+
+    Only transactions of another thread count, as those of ``async with locked(…)``, which the event loop's thread
+    cannot see; for this thread's there is `transaction.on_commit`. ``using``: only these aliases. False: no such
+    transaction is open, ``callback`` will not be called.
+    """
+    found: set[str] = set()
+    for frame in reversed(current.get()):
+        for alias, block in frame.blocks:
+            wanted = alias not in found and (using is None or alias in using)
+            if wanted and block not in connections[alias].atomic_blocks and frame.at_commit(alias, callback):
+                found.add(alias)
+    return bool(found)
+
+
+def in_hold() -> bool:
+    """Is this context inside a hold?"""
+    return bool(current.get())

@@ -1,0 +1,87 @@
+"""``manage.py pooling``, as an operator types it."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from pooling import fences, locked, runtime
+from pooling.errors import LockLost
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run(*words: str) -> tuple[int, str]:
+    out = io.StringIO()
+    status = 0
+    try:
+        call_command("pooling", *words, stdout=out, stderr=io.StringIO())
+    except SystemExit as end:
+        status = int(str(end.code))
+    return status, out.getvalue()
+
+
+@pytest.fixture
+def held() -> Iterator[Any]:
+    with locked(writes=["accounts/7"], reads=["rates"], atomic=False) as held:
+        yield held
+
+
+def test_locks_as_a_table(held: Any) -> None:
+    status, text = run("locks")
+    assert status == 0
+    head, line = text.splitlines()
+    assert head.split() == ["seconds", "ticket", "who", "groups"]
+    for word in ("holds", "with locked(…)", held._ticket, "accounts:IX accounts/7:X rates:S"):
+        assert word in line
+    assert run("locks", "accounts/7")[0] == 0
+    assert run("locks", "accounts/8") == (1, "Nobody holds or waits for anything.\n")
+
+
+def test_locks_for_programs(held: Any) -> None:
+    (entry,) = json.loads(run("locks", "--json")[1])
+    assert entry["state"] == "holds"
+    assert entry["groups"] == {"accounts": "IX", "accounts/7": "X", "rates": "S"}
+
+
+def test_break(held: Any) -> None:
+    assert "Taken from with locked(…)" in run("break", held._ticket)[1]
+    assert runtime.store().parties() == []
+    with pytest.raises(LockLost):
+        held.check()
+    with pytest.raises(CommandError, match="Nobody has the ticket"):
+        run("break", held._ticket)
+
+
+def test_invalidate() -> None:
+    store = runtime.store()
+    before = store.epochs(["U:events"])
+    assert "events/7" in run("invalidate", "events/7")[1]
+    assert store.epochs(["U:events"]) != before
+    with pytest.raises(CommandError, match="starts or ends"):
+        run("invalidate", "events/")
+
+
+def test_purge() -> None:
+    fences.forget()
+    fences.prepare("default", [], ["old/1", "new/1"])
+    fences.claim("default", [], ["new/1"], int(time.time() * 1e6))
+    assert run("purge")[1] == "1 fences deleted in 'default'\n"
+    with pytest.raises(CommandError, match="at least"):
+        run("purge", "--older-than", "1")
+    with pytest.raises(CommandError, match="at least"):
+        run("purge", "--older-than", "nan")
+    with pytest.raises(CommandError, match="no 'elsewhere'"):
+        run("purge", "--database", "elsewhere")
+
+
+def test_the_store_in_memory_is_said_to_be_this_process_only(settings: Any) -> None:
+    said = io.StringIO()
+    call_command("pooling", "invalidate", "a", stdout=io.StringIO(), stderr=said)
+    assert "sees its own locks" in said.getvalue()

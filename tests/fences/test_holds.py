@@ -1,0 +1,264 @@
+"""Fences as `locked` uses them: when they are claimed, by whom, and that without them updates are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections
+from django.http import HttpResponse
+from django.test import Client, RequestFactory, override_settings
+from django.test.utils import CaptureQueriesContext
+
+from pooling import runtime
+from pooling.checks import check_fences
+from pooling.decorators import locked
+from pooling.errors import FenceRejected, LockLost
+from pooling.store.memory import MemoryStore
+from tests.app.models import Account
+
+from .conftest import tokens
+
+pytestmark = pytest.mark.django_db(transaction=True)
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account.objects.create(name="ann")
+
+
+def add_one(pause: Any = None) -> int:
+    with locked(writes=["accounts/ann"]) as held:
+        found = Account.objects.get(name="ann")
+        if pause is not None:
+            pause()
+        found.balance += 1
+        found.save()
+        return int(held.fence)
+
+
+def lose_all_locks() -> None:
+    """What the store does when the leases have run out."""
+    store = runtime.store()
+    for party in store.parties():
+        store.release(party.ticket)
+
+
+def test_the_claim_is_the_first_statement_and_bears_the_grants_token(account: Account) -> None:
+    add_one()
+    with CaptureQueriesContext(connection) as captured:
+        token = add_one()
+    assert [query["sql"][:19] for query in captured][:2] == ["BEGIN", "UPDATE pooling_fenc"]
+    assert sum("pooling_fence" in query["sql"] for query in captured) == 1
+    assert tokens() == {"accounts": 0, "accounts/ann": token}
+
+
+@pytest.mark.parametrize("fenced", [True, False], ids=["fenced", "not fenced"])
+def test_a_holder_that_stands_still_before_its_commit(account: Account, fenced: bool) -> None:
+    """Without fences the newer holder reads what the older one is about to change: the negative control."""
+    at_commit, go_on, read = threading.Event(), threading.Event(), threading.Event()
+
+    def older() -> None:
+        wrapper: Any = connections["default"]
+        commit = wrapper._commit
+
+        def late() -> None:
+            at_commit.set()
+            assert go_on.wait(PATIENCE)
+            commit()
+
+        wrapper._commit = late
+        try:
+            add_one()
+        finally:
+            del wrapper._commit
+            connections.close_all()
+
+    def newer() -> None:
+        try:
+            add_one(read.set)
+        finally:
+            connections.close_all()
+
+    with override_settings(POOLING={"FENCE": fenced}), ThreadPoolExecutor(2) as pool:
+        add_one()
+        one = pool.submit(older)
+        assert at_commit.wait(PATIENCE)
+        lose_all_locks()
+        other = pool.submit(newer)
+        if not fenced:
+            assert read.wait(PATIENCE)  # it has read although the older one's change is not committed
+        go_on.set()
+        one.result(PATIENCE)
+        other.result(PATIENCE)
+    account.refresh_from_db()
+    assert account.balance == (3 if fenced else 2)
+
+
+def test_a_holder_that_stands_still_before_its_claim(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    granted, go_on = threading.Event(), threading.Event()
+    store = runtime.store()
+    acquire = store.acquire
+
+    def late(request: Any) -> Any:
+        grant = acquire(request)
+        if threading.current_thread().name.startswith("older"):
+            granted.set()
+            assert go_on.wait(PATIENCE)
+        return grant
+
+    monkeypatch.setattr(store, "acquire", late)
+
+    def older() -> None:
+        try:
+            add_one()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="older") as pool:
+        one = pool.submit(older)
+        assert granted.wait(PATIENCE)
+        lose_all_locks()
+        add_one()
+        go_on.set()
+        with pytest.raises(FenceRejected, match="accounts/ann"):
+            one.result(PATIENCE)
+    account.refresh_from_db()
+    assert account.balance == 1
+
+
+def test_a_loss_that_is_known_refuses_the_commit(account: Account) -> None:
+    def lose_it() -> None:
+        with locked(writes=["accounts/ann"]) as held:
+            Account.objects.update(balance=5)
+            lose_all_locks()
+            with pytest.raises(LockLost):
+                held.check()
+
+    with pytest.raises(LockLost):
+        lose_it()
+    account.refresh_from_db()
+    assert account.balance == 0
+
+
+def test_a_fenced_commit_does_not_ask_the_store(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    store = runtime.store()
+    renew = store.renew
+    monkeypatch.setattr(store, "renew", lambda *args: asked.append(args) or renew(*args))  # type: ignore[func-returns-value]
+    add_one()
+    assert asked == []
+    with locked(writes=["accounts/ann"], fence=False):
+        pass
+    assert len(asked) == 1
+
+
+class TestWhatIsNotFenced:
+    @pytest.fixture(autouse=True)
+    def nothing_claimed(self) -> Iterator[None]:
+        yield
+        assert tokens() == {}
+
+    def test_by_the_call(self) -> None:
+        with locked(writes=["a"], fence=False):
+            pass
+
+    @override_settings(POOLING={"FENCE": False})
+    def test_by_the_setting(self) -> None:
+        with locked(writes=["a"]):
+            pass
+
+    def test_readers(self, atomic_requests: None) -> None:
+        view = locked(reads=["a"])(lambda request: HttpResponse(str(Account.objects.count())))
+        assert view(RequestFactory().get("/")).content == b"0"
+
+    def test_what_is_not_the_database(self) -> None:
+        with locked(writes=["a"], atomic=False):
+            pass
+
+    def test_the_store_of_one_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(MemoryStore, "shared", False)
+        with locked(writes=["a"]):
+            pass
+
+    def test_a_fence_that_is_demanded_without_a_shared_store(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(MemoryStore, "shared", False)
+        with pytest.raises(ImproperlyConfigured, match="fence"), locked(writes=["a"], fence=True):
+            pass
+
+
+@pytest.fixture
+def atomic_requests() -> Iterator[None]:
+    connection.settings_dict["ATOMIC_REQUESTS"] = True
+    yield
+    connection.settings_dict["ATOMIC_REQUESTS"] = False
+
+
+@override_settings(POOLING={"FENCE": False})
+def test_fenced_by_the_call_alone() -> None:
+    with locked(writes=["a"], fence=True):
+        pass
+    assert list(tokens()) == ["a"]
+
+
+@pytest.mark.urls("tests.decorators.urls")
+@pytest.mark.parametrize("kind", ["function", "dispatch", "async", "async-dispatch"])
+def test_views_under_atomic_requests(kind: str, client: Client, atomic_requests: None) -> None:
+    assert client.get(f"/{kind}/ann").content == b"done"
+    assert tokens()["accounts/ann"] > 0
+
+
+def test_an_async_block(account: Account) -> None:
+    async def main() -> int:
+        async with locked(writes=["accounts/ann"]) as held:
+            await Account.objects.aupdate(balance=9)
+            return int(held.fence)
+
+    token = asyncio.run(main())
+    assert tokens()["accounts/ann"] == token
+
+
+def test_a_nested_hold_claims_what_is_new(account: Account) -> None:
+    wrapper = connections["default"]
+    level, wrapper.isolation_level = wrapper.isolation_level, "read committed"
+    wrapper.close()
+    try:
+        with locked(writes=["a"]) as outer:
+            with locked(writes=["a"]):
+                pass
+            with locked(writes=["b"]) as inner:
+                pass
+    finally:
+        wrapper.close()
+        wrapper.isolation_level = level
+    assert tokens() == {"a": outer.fence, "b": inner.fence}
+
+
+def test_inside_a_testcase_transaction(db: None) -> None:
+    with locked(writes=["accounts/ann"]):
+        pass
+
+
+def test_the_check_before_a_deployment_finds_a_missing_table() -> None:
+    @locked(writes=["a"])
+    def view(request: Any) -> None: ...
+
+    assert check_fences(None) == []
+    with connection.cursor() as cursor:
+        cursor.execute("RENAME TABLE pooling_fence TO pooling_fence_gone")
+    try:
+        (message,) = check_fences(None)
+        with override_settings(POOLING={"FENCE": False}):
+            assert check_fences(None) == []
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RENAME TABLE pooling_fence_gone TO pooling_fence")
+    assert message.id == "pooling.W006"
+    assert "migrate pooling --database default" in message.hint
+    del view
