@@ -68,6 +68,8 @@ class Watcher:
                 epoll.register(number, _END | select.EPOLLONESHOT)
             except (OSError, RuntimeError) as error:  # out of descriptors or threads, or closed meanwhile
                 log.info("pool %r: a connection cannot be watched, so each checkout looks: %r", self._name, error)
+                if not self._numbers:
+                    self._ring()  # or a thread that was just started would sleep for nobody
                 return False
             self._keys[number] = key
             self._numbers[key] = number
