@@ -20,6 +20,7 @@ from ..groups import Mode
 from ._mailbox import Mailbox, Pending, parse
 from ._owed import Owed
 from ._scripts import ACQUIRE, EPOCHS, LOAD, LOOK, PARTIES, PUT, RELEASE, RENEW, SWAP, Script, bulk, encode, packed
+from ._waking import waker_of
 from ._wire import Driver, Wire
 from .protocol import Found, Grant, LockRequest, Party, Vector, Wants
 
@@ -109,7 +110,7 @@ class RedisStore:
             if pending is None or pending.grant is not None or left <= 0:
                 return self._leave(ticket, pending)
             gate: asyncio.Future[None] = loop.create_future()
-            waker = _waker(loop, gate)
+            waker = waker_of(loop, gate)
             nap = self._mail.park(pending, waker)
             try:
                 if nap > 0:
@@ -286,21 +287,6 @@ def _wants(wants: Sequence[bytes]) -> Wants:
 def _glob(name: bytes) -> bytes:
     """A name as a pattern that matches only itself."""
     return b"".join(b"\\" + bytes((byte,)) if byte in b"*?[]^-\\" else bytes((byte,)) for byte in name)
-
-
-def _waker(loop: asyncio.AbstractEventLoop, gate: asyncio.Future[None]) -> Callable[[], None]:
-    def open_gate() -> None:
-        if not gate.done():
-            gate.set_result(None)
-
-    def waker() -> None:
-        try:
-            loop.call_soon_threadsafe(open_gate)
-        except RuntimeError:
-            # The loop was closed under its waiter: nobody is left to be told, and the lease frees the groups.
-            return
-
-    return waker
 
 
 _stores: weakref.WeakSet[RedisStore] = weakref.WeakSet()

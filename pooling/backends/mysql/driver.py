@@ -67,7 +67,11 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     ``read_only``: its server has refused to write.
     """
 
-    __slots__ = ("_cursors", "autocommits", "broken", "dirty", "fd", "implicit", "pending", "streaming", "transaction")
+    # What every return looks at.
+    __slots__ = (
+        *("_cursors", "autocommits", "broken", "dirty", "fd", "implicit"),
+        *("messages", "pending", "streaming", "transaction"),
+    )
 
     # MySQLdb has a function of its own here, for the sake of one name, which makes every look at an attribute several
     # times dearer: the interpreter knows a short way only for its own.
