@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -331,7 +332,7 @@ def test_asynchronous_exceptions_lose_no_slot(make: Make, driver: ScriptedDriver
     # ends passes its ident on, perhaps to one of the pool's own.
     armed = [threading.Event() for _ in range(4)]
 
-    def work(ready: threading.Event) -> None:
+    def use(ready: threading.Event) -> None:
         while not over.is_set():
             try:
                 ready.set()
@@ -343,6 +344,11 @@ def test_asynchronous_exceptions_lose_no_slot(make: Make, driver: ScriptedDriver
                         pool.putconn(conn)
             except (Stop, ValueError):
                 conn = None
+
+    def work(ready: threading.Event) -> None:
+        while not over.is_set():
+            with suppress(Stop):  # it hit beside the `try` in there, and must not end the thread
+                use(ready)
 
     threads = [threading.Thread(target=work, args=(ready,), daemon=True) for ready in armed]
     for thread in threads:
