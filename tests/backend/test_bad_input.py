@@ -169,7 +169,7 @@ def test_thirty_two_who_meet_a_host_that_never_answers(make: Any, answering: Any
 WRONG: dict[str, list[tuple[Any, str]]] = {
     "min_size": [("2", "whole number"), (-1, "at least 0"), (11, "smaller than 'min_size'")],
     "max_size": [(None, "whole number"), (0, "at least 1"), ("all", 'a whole number or "auto"')],
-    "timeout": [("5", "number of seconds"), (0, "more than 0")],
+    "timeout": [("5", "number of seconds"), (0, "more than 0"), (1e20, "at most 1000000000")],
     "max_waiting": [(1.5, "whole number"), (-1, "at least 0")],
     "max_lifetime": [(None, "number of seconds"), (float("inf"), "finite")],
     "max_idle": [(True, "number of seconds"), (-5, "more than 0")],

@@ -177,7 +177,7 @@ def test_what_is_left_to_others_is_too_much(there: Any, tmp_path: Path) -> None:
 def test_a_folder_that_will_not_do(make: Any, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(ImproperlyConfigured, match=r"OPTIONS of the database 'default'.*file"):
+    with pytest.raises(ImproperlyConfigured, match=r"OPTIONS of the database 'default': .*file.*'budget_dir'"):
         _ = make({"max_size": "auto", "budget_dir": str(file)}).pool
 
 

@@ -19,7 +19,7 @@ FLAGS = ["FENCE", "ENABLED"]
 
 BAD = [
     *((key, value) for key in TEXTS for value in ("", None, 7, ["default"])),
-    *((key, value) for key in SECONDS for value in (0, -1, math.nan, math.inf, "5", None, True)),
+    *((key, value) for key in SECONDS for value in (0, -1, math.nan, math.inf, 1e10, "5", None, True)),
     *((key, value) for key in FLAGS for value in (1, 0, "yes", None)),
     *(("NEAR_CACHE_BYTES", value) for value in (-1, 1.5, "64 MiB", True, None, math.nan)),
     *(("ON_STORE_DOWN", value) for value in ("wait", "", None, True)),

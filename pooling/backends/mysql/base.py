@@ -129,7 +129,7 @@ class DatabaseWrapper(Releasing):
                 options=options,
             )
             share = budget(params, options)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise ImproperlyConfigured(f"OPTIONS of the database {self.alias!r}: {error}") from error
         pool: ConnectionPool[Connection] = ConnectionPool(driver, options, name=self.alias, budget=share)
         # Threads may get here together. No pool has connected yet, so the losers' are simply dropped.

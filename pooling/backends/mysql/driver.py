@@ -18,6 +18,7 @@ from MySQLdb.connections import Connection as BaseConnection
 from MySQLdb.cursors import BaseCursor
 
 from pooling._forks import after_in_child
+from pooling._numbers import MOST_SECONDS
 from pooling.pool import Failure
 
 from .credentials import Credentials
@@ -357,6 +358,8 @@ class MySQLDriver:
             value = self.params.get(name, 0)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name!r} must be a whole number of seconds, not {value!r}; 0 is no limit.")
+            if value > MOST_SECONDS:
+                raise ValueError(f"{name!r} must be at most {MOST_SECONDS} seconds, not {value!r}; 0 is no limit.")
         self.autocommit = autocommit
         self.isolation = isolation
         self.options = options

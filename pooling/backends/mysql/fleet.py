@@ -23,8 +23,8 @@ def budget(params: Mapping[str, Any], options: PoolOptions) -> Budget[Connection
 
     Everybody who writes the server's address alike divides its ``max_connections``, less ``reserve``; those with the
     same user divide that user's ``max_user_connections`` besides. Everybody is all processes that share the store,
-    where it is in Redis; else, and with a ``budget_dir``, those of this host. Raises ValueError or OSError for a folder
-    that will not do.
+    where it is in Redis; else, and with a ``budget_dir``, those of this host. Raises ValueError for a folder that will
+    not do.
     """
     if options.max_size != "auto":
         return None
@@ -39,7 +39,14 @@ def budget(params: Mapping[str, Any], options: PoolOptions) -> Budget[Connection
 
 def _of_the_host(address: str, bounds: tuple[str, ...], options: PoolOptions) -> Ledger:
     parent = usual_folder() if options.budget_dir is None else Path(options.budget_dir)
-    return HostLedger(parent / hashlib.sha256(address.encode()).hexdigest()[:16], bounds)
+    folder = parent / hashlib.sha256(address.encode()).hexdigest()[:16]
+    try:
+        return HostLedger(folder, bounds)
+    except OSError as error:
+        raise ValueError(
+            f"The folder {str(folder)!r}, where processes with 'max_size' \"auto\" find each other, cannot be made: "
+            f"{error.strerror}. Name another place in 'budget_dir'."
+        ) from error
 
 
 def _asking(of_the_user: str, reserve: int) -> Callable[[Connection], Mapping[str, int | None]]:
