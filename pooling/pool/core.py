@@ -57,7 +57,8 @@ class ConnectionPool(Control[C]):
 
     # -- the fast path -----------------------------------------------------------------------------------------
     # No lock: `pop` and `append` of a deque and `pop` of a dict are atomic. Every call and attribute below is paid
-    # for by every request, so the slot is written by its holder alone and nothing is allocated.
+    # for by every request, so the slot is written by its holder alone and nothing is allocated. A function that is kept
+    # in an attribute is named before it is called: called as ``self.f()`` it is first looked for in the classes.
 
     def getconn(self, timeout: float | None = None) -> C:
         """A connection; give it back with `putconn`.
@@ -69,9 +70,10 @@ class ConnectionPool(Control[C]):
             return self._queue(timeout)
         slot = None
         try:
-            slot = self._idle_pop()
+            pop, clock = self._idle_pop, self._clock
+            slot = pop()
             conn = slot.conn
-            now = self._clock()
+            now = clock()
             idle = now - slot.since
             if now < slot.expires and (idle <= slot.trust or (idle <= PING_AFTER and self._alive(conn))):
                 try:
@@ -107,11 +109,12 @@ class ConnectionPool(Control[C]):
 
     def putconn(self, conn: C) -> None:
         """Give a connection back. ValueError if it is not lent by this pool, or was given back already."""
-        slot = self._busy_pop(id(conn), None)  # atomic: of two that return the same one, one gets None
+        pop, reset, clock, append = self._busy_pop, self._reset, self._clock, self._idle_append
+        slot = pop(id(conn), None)  # atomic: of two that return the same one, one gets None
         if slot is None:
             return self._stranger(conn)
         try:
-            clean = self._reset(conn)
+            clean = reset(conn)
         except BaseException as error:
             self._retire(slot, bad=True)
             if not isinstance(error, Exception):
@@ -119,11 +122,11 @@ class ConnectionPool(Control[C]):
             log.warning("%s: a returned connection could not be reset: %r", report.title(self), error)
             return None
         try:
-            now = self._clock()
+            now = clock()
             slot.used += now - slot.since
             slot.since = now
             if clean and now < slot.expires:
-                self._idle_append(slot)
+                append(slot)
                 # After, not before: a waiter enqueues, then looks for idle ones; we append, then look for waiters.
                 if self._slow:
                     self._attend()

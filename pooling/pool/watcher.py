@@ -20,6 +20,7 @@ import select
 import threading
 import types
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pooling.pool")
 
-TRUST = 0.01  # seconds after its return for which a watched connection is lent without a look
+TRUST = 0.001  # seconds after its return for which a watched connection is lent without a look
 NO_TRUST = -1.0
 
 # The peer will send no more. epoll's flags are poll's; a platform without EPOLLRDHUP has no epoll either.
@@ -67,6 +68,8 @@ class Watcher:
                 epoll.register(number, _END | select.EPOLLONESHOT)
             except (OSError, RuntimeError) as error:  # out of descriptors or threads, or closed meanwhile
                 log.info("pool %r: a connection cannot be watched, so each checkout looks: %r", self._name, error)
+                if not self._numbers:
+                    self._ring()  # or a thread that was just started would sleep for nobody
                 return False
             self._keys[number] = key
             self._numbers[key] = number
@@ -102,8 +105,8 @@ class Watcher:
         epoll = select.epoll()
         bell = -1
         try:
-            bell = os.eventfd(0)
-            epoll.register(bell, select.EPOLLIN | select.EPOLLET)  # wakes once for each ring; nobody reads it
+            bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            epoll.register(bell, select.EPOLLIN)
             self._epoll, self._bell = epoll, bell
             name = f"pooling-watcher-{self._name}"
             threading.Thread(target=self._run, args=(epoll,), name=name, daemon=True).start()
@@ -141,6 +144,8 @@ class Watcher:
         """Is there nobody left to watch for? Then all is as before the first `watch`."""
         with self._lock:
             if self._numbers and self._pool() is not None:
+                with suppress(BlockingIOError):  # it has not rung
+                    os.eventfd_read(self._bell)
                 return False
             bell, self._bell = self._bell, -1
             self._epoll = None

@@ -186,8 +186,9 @@ def test_closed_by_others_it_does_not_take_the_watch_from_the_next_one(make: Mak
     until(lambda: pool._slots[id(second)].expires == NEVER)
 
 
-def test_gone_before_it_could_be_watched(make: Make, driver: SocketDriver) -> None:
-    """Closed between the look at its number and the watch, and the number is somebody else's already."""
+@pytest.mark.parametrize("taken", [False, True])
+def test_gone_before_it_could_be_watched(make: Make, driver: SocketDriver, taken: bool) -> None:
+    """Closed between the look at its number and the watch; the number may be somebody else's already."""
     pool = make(min_size=1, max_size=1)
     stranger, peer = socket.socketpair()
 
@@ -195,14 +196,23 @@ def test_gone_before_it_could_be_watched(make: Make, driver: SocketDriver) -> No
         driver.on_fileno = None
         number = conn.ours.fileno()
         pool.close()
-        os.dup2(stranger.fileno(), number, inheritable=False)
-        numbers.append(number)
+        if taken:
+            os.dup2(stranger.fileno(), number, inheritable=False)
+            numbers.append(number)
 
     numbers: list[int] = []
+    over = threading.Event()
+    watch = pool._watch
+
+    def watched(slot: Any) -> None:
+        watch(slot)
+        over.set()
+
+    pool._watch = watched  # type: ignore[method-assign]
     driver.on_fileno = close
     try:
         pool.open()
-        until(lambda: numbers and not pool._attempts)
+        assert over.wait(PATIENCE)
         until(lambda: not pool._watcher._numbers and not watchers(pool.name))
         assert driver.made[0].closed
         assert pool._watcher._epoll is None
@@ -231,7 +241,11 @@ def test_no_thread_before_the_first_connection_and_none_after_the_last(make: Mak
 
 def test_it_ends_with_its_pool(make: Make) -> None:
     pool = make()
-    filled(pool, 1)
+    ended, conn = filled(pool, 2)
+    assert {id(pool.getconn()), id(pool.getconn())} == {id(ended), id(conn)}
+    slot = pool._slots[id(ended)]
+    ended.end()
+    until(lambda: slot.expires == NEVER)  # it has worked with the pool, and must have let it go
     name, reference = pool.name, weakref.ref(pool)
     assert watchers(name) == 1
     del pool
@@ -311,8 +325,10 @@ def test_churn(make: Make, driver: SocketDriver) -> None:
         pool.close()
     until(lambda: all(conn.closed for conn in driver.made))
     for pool in pools:
-        until(lambda pool=pool: not watchers(pool.name))  # type: ignore[misc]
-        assert (pool._watcher._numbers, pool._watcher._keys) == ({}, {})
+        watcher = pool._watcher
+        until(lambda watcher=watcher: not watcher._numbers, repr(watcher._numbers))  # type: ignore[misc]
+        until(lambda pool=pool: not watchers(pool.name), repr(pool))  # type: ignore[misc]
+        assert watcher._keys == {}
 
 
 # ----- when to look all the same -----

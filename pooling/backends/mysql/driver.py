@@ -67,7 +67,11 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     ``read_only``: its server has refused to write.
     """
 
-    __slots__ = ("_cursors", "autocommits", "broken", "dirty", "fd", "implicit", "pending", "streaming", "transaction")
+    # What every return looks at.
+    __slots__ = (
+        *("_cursors", "autocommits", "broken", "dirty", "fd", "implicit"),
+        *("messages", "pending", "streaming", "transaction"),
+    )
 
     # MySQLdb has a function of its own here, for the sake of one name, which makes every look at an attribute several
     # times dearer: the interpreter knows a short way only for its own.
@@ -438,12 +442,25 @@ class MySQLDriver:
         return conn.answers(self._patience)
 
     def reset(self, conn: Connection) -> bool:
+        # Most often there is nothing to do: `clean`, written out once more, for a call costs as much as all of it.
+        if not (
+            conn._cursors
+            or conn.dirty
+            or conn.broken
+            or conn.transaction
+            or conn.pending
+            or conn.streaming
+            or conn.messages
+            or conn.fd < 0
+            or conn.autocommits is conn.implicit
+        ):
+            return True
         if conn.streaming and not conn.pending and conn.open:
             conn.broken = conn.broken or not conn.read_to_the_end()
         if conn._cursors:
             conn.detach_cursors()
         if conn.clean and not (conn.messages and conn.multiplexed):
-            return bool(conn.open)
+            return conn.fd >= 0
         if conn.broken or conn.pending or conn.streaming or conn.fd < 0 or not conn.open:
             return False
         # Asked first, since nothing below can be given a time limit: a server that hangs would keep the thread.
