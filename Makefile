@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 
-.PHONY: help setup demo test check bench django-suite matrix clean
+.PHONY: help setup demo test check bench faults django-suite matrix clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo '                   DATABASE_URL names an empty database; DEMO_RUN_DIR=folder keeps the data elsewhere than in .run)'
 	@echo 'make test          all tests, on private servers (ARGS="-k name -x" goes to pytest; ARGS="-n 0": one at a time)'
 	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date'
+	@echo 'make faults        a bank under faults, its invariants, pictures in .run/faults (ARGS="--seed 7 --seconds 60")'
 	@echo 'make bench         the pool and the locks beside their peers (ARGS="--only request --rounds 9")'
 	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend,'
 	@echo '                   COMPARE=1 on both; RELEASE=transaction, START_TRANSACTION=1: these options of the pool;'
@@ -32,13 +33,16 @@ test: setup
 check: setup
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy pooling scripts benchmarks demo_site/servers.py
+	@$(PY) -m mypy pooling scripts benchmarks faults demo_site/servers.py
 	@$(PY) scripts/import_rules.py
 	@$(PY) manage.py check
 	@$(PY) -W "ignore:Got an error checking a consistent:RuntimeWarning" manage.py makemigrations --check --dry-run
 
 bench: setup
 	@$(PY) -m benchmarks $(ARGS)
+
+faults: setup
+	@$(PY) -m faults $(ARGS)
 
 django-suite: setup
 	@$(PY) -m scripts.django_suite $(if $(filter 1,$(STOCK)),--stock) $(if $(filter 1,$(COMPARE)),--compare) \

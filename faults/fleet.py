@@ -1,0 +1,118 @@
+"""The worker processes, as the nemesis sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from .history import Event, History
+
+DEADLINE = 30.0  # seconds, for what must happen soon
+
+
+class Process:
+    """One worker. ``number`` is its lane; a successor after a kill has the same lane and another ``name``."""
+
+    def __init__(
+        self, number: int, name: str, seed: str, lease: float, env: Mapping[str, str], history: History
+    ) -> None:
+        self.number = number
+        self._history = history
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "faults.worker", name, seed, str(lease)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **env},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def tell(self, **told: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(told).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def stop_at(self, point: str, seconds: float) -> bool:
+        """Have it stand still at this point; False if it did not get there in time."""
+        asked = time.monotonic()
+        self.tell(stop=point)
+        if not self._history.wait(lambda: self._history.since(self.number, "stopped", asked), seconds):
+            self.tell(stop="")
+            if not self._history.since(self.number, "stopped", asked):
+                return False
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+        return True
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9; what it has said until then is in the history when this returns."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join(DEADLINE)
+
+    def end(self) -> int:
+        """Have it finish its transfer and end; its exit code."""
+        self.tell(end=True)
+        code = self._process.wait(DEADLINE)
+        self._reader.join(DEADLINE)
+        return code
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            moment, transfer, point = said.pop("time") / 1e9, said.pop("transfer"), said.pop("point")
+            self._history.add(Event(moment, self.number, transfer, point, said))
+
+
+class Fleet:
+    """``size`` workers. ``env`` is what they find in their environment besides ours."""
+
+    def __init__(self, size: int, seed: str, env: Mapping[str, str], history: History) -> None:
+        self.size = size
+        self.history = history
+        self._seed = seed
+        self._env = env
+        self._started = [0] * size
+        self.processes: list[Process] = []
+
+    def start(self, lease: float) -> None:
+        self.processes = [self._new(number, lease) for number in range(self.size)]
+
+    def replace(self, process: Process, lease: float) -> None:
+        """Kill it, and start another in its lane."""
+        process.kill()
+        self.processes[process.number] = self._new(process.number, lease)
+
+    def tell(self, **told: Any) -> None:
+        for process in self.processes:
+            process.tell(**told)
+
+    def all_since(self, point: str, moment: float, seconds: float) -> list[int]:
+        """Wait until each has reached the point after this moment; those who have not in time."""
+
+        def missing() -> list[int]:
+            return [number for number in range(self.size) if not self.history.since(number, point, moment)]
+
+        self.history.wait(lambda: not missing(), seconds)
+        return missing()
+
+    def end(self) -> list[int]:
+        return [process.end() for process in self.processes]
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+
+    def _new(self, number: int, lease: float) -> Process:
+        self._started[number] += 1
+        return Process(number, f"{number}.{self._started[number]}", self._seed, lease, self._env, self.history)

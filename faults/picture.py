@@ -1,0 +1,131 @@
+"""The history as a picture: a lane for each worker, what was held in it, and the faults across all lanes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from .checker import Story, calm_times
+from .history import Event
+from .run import WORKERS, Result
+
+_SECONDS = 30.0  # in one strip
+_SCALE = 40.0  # pixels for a second
+_LANE, _MARGIN, _TITLE = 16, 50, 30
+_STRIP = _TITLE + WORKERS * _LANE + 14
+_COLOURS = {
+    "committed": "#2e7d32",
+    "gone alone": "#1565c0",
+    "waiting": "#cfd8dc",
+    "refused": "#ef6c00",
+    "unknown": "#8e24aa",
+    "killed": "#000000",
+    "standing still": "#9e9e9e",
+}
+
+
+def draw(result: Result) -> str:
+    """An SVG."""
+    events = result.events
+    begin, end = events[0].time, events[-1].time
+    strips = int((end - begin) / _SECONDS) + 1
+    width, height = _MARGIN + _SECONDS * _SCALE + 10, _MARGIN + strips * _STRIP
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" font-family="sans-serif"'
+        f' font-size="10"><rect width="100%" height="100%" fill="white"/>',
+        f'<text x="10" y="16" font-size="13">{escape(result.plan.name)}, seed {escape(result.plan.seed)}</text>',
+        *_legend(),
+    ]
+    for from_, to, kind in _faults(events):
+        label = "" if kind == "no faults" else kind
+        fill = "#e8f5e9" if kind == "no faults" else "#ffebee"
+        for x, y, length, first in _pieces(from_ - begin, to - begin):
+            box = f'x="{x:.1f}" y="{y + 12}" width="{max(length, 1):.1f}" height="{_STRIP - 20}" fill="{fill}"'
+            parts.append(f"<rect {box}/>")
+            if first:
+                parts.append(f'<text x="{x:.1f}" y="{y + 9}" font-size="8" fill="#b71c1c">{escape(label)}</text>')
+    for strip in range(strips):
+        y = _MARGIN + strip * _STRIP
+        parts.append(f'<text x="4" y="{y + 9}">{strip * _SECONDS:.0f} s</text>')
+        for worker in range(WORKERS):
+            parts.append(f'<text x="4" y="{_lane(y, worker) + 10}" fill="#607d8b">worker {worker}</text>')
+    paths: defaultdict[str, list[str]] = defaultdict(list)
+    drawn: dict[tuple[str, int], tuple[int, int]] = {}
+    for from_, to, worker, kind in _bars(events, result.told):
+        for x, y, length, _ in _pieces(from_ - begin, to - begin):
+            # A hundred holds within one pixel are one line of it.
+            if drawn.get((kind, worker)) == (round(x), y) and length < 1:
+                continue
+            drawn[kind, worker] = round(x), y
+            paths[kind].append(f"M{x:.1f} {_lane(y, worker) + 7}h{max(length, 0.6):.1f}")
+    for kind, colour in _COLOURS.items():
+        thick = 3 if kind in ("waiting", "standing still") else 9
+        parts.append(f'<path d="{"".join(paths[kind])}" stroke="{colour}" stroke-width="{thick}" fill="none"/>')
+    parts += _lost(result, begin)
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _legend() -> Iterator[str]:
+    x = 420
+    for kind, colour in _COLOURS.items():
+        yield f'<rect x="{x}" y="8" width="10" height="9" fill="{colour}"/><text x="{x + 14}" y="16">{kind}</text>'
+        x += 100
+    yield f'<circle cx="{x + 5}" cy="12" r="5" fill="none" stroke="#d50000" stroke-width="2"/>'
+    yield f'<text x="{x + 14}" y="16">lost update</text>'
+
+
+def _faults(events: Sequence[Event]) -> Iterator[tuple[float, float, str]]:
+    """From, to, what."""
+    begun = 0.0
+    for event in events:
+        if event.point == "fault":
+            begun = event.time
+        elif event.point == "healed":
+            yield begun, event.time, event.detail["kind"]
+    for from_, to in calm_times(events):
+        yield from_, to, "no faults"
+
+
+def _bars(events: Sequence[Event], told: dict[str, Story]) -> Iterator[tuple[float, float, int, str]]:
+    """From, to, worker, what: one of `_COLOURS`."""
+    following: dict[int, Event] = {}
+    for event in reversed(events):  # who is stopped stands still until he says the next thing, or his successor does
+        if event.point == "stopped" and event.worker in following:
+            yield event.time, following[event.worker].time, event.worker, "standing still"
+        if event.point != "heard":  # said by another thread
+            following[event.worker] = event
+    for story in told.values():
+        held = min((story.reached[name] for name in ("granted", "claimed") if name in story.reached), default=None)
+        last = max(story.reached.values())
+        if "waiting" in story.reached:
+            yield story.reached["waiting"], held or last, story.worker, "waiting"
+        kind = "committed" if story.outcome == "done" else story.outcome
+        if kind == "committed" and story.alone:
+            kind = "gone alone"
+        if kind in _COLOURS:
+            yield held or last, last, story.worker, kind
+
+
+def _lost(result: Result, begin: float) -> Iterator[str]:
+    for finding in result.lost:
+        story = result.told.get(finding.transfer)
+        if story is not None:
+            for x, y, _, _ in _pieces(max(story.reached.values()) - begin, max(story.reached.values()) - begin):
+                centre = _lane(y, story.worker) + 7
+                yield f'<circle cx="{x:.1f}" cy="{centre}" r="6" fill="none" stroke="#d50000" stroke-width="2"/>'
+
+
+def _pieces(from_: float, to: float) -> Iterator[tuple[float, int, float, bool]]:
+    """A span of time, cut at the ends of strips: x, y of the strip, length, whether it is the first piece."""
+    first = True
+    while first or from_ < to:
+        strip = int(from_ / _SECONDS)
+        until = min(to, (strip + 1) * _SECONDS)
+        x = _MARGIN + (from_ - strip * _SECONDS) * _SCALE
+        yield x, _MARGIN + strip * _STRIP, (until - from_) * _SCALE, first
+        from_, first = max(until, (strip + 1) * _SECONDS) if until < to else to, False
+
+
+def _lane(y: int, worker: int) -> int:
+    return y + _TITLE - 12 + worker * _LANE
