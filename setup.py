@@ -18,7 +18,13 @@ TEST = [
     "celery>=5.4",
     "pyuwsgi>=2.0.28",
 ]
-BENCH = ["psycopg[binary]>=3.2", "psycopg-pool>=3.2", "SQLAlchemy>=2.0", "python-redis-lock>=4"]
+BENCH = [
+    "psycopg[binary]>=3.2",
+    "psycopg-pool>=3.2",
+    "SQLAlchemy>=2.0",
+    "django-db-connection-pool>=1.2",
+    "python-redis-lock>=4",
+]
 DEV = [*TEST, "ruff>=0.9", "mypy>=1.14", "django-stubs>=5.1", "gunicorn>=23", "tblib>=3"]
 
 setup(

@@ -1,224 +1,88 @@
-"""What a checkout and return costs, beside psycopg_pool and SQLAlchemy's QueuePool: ``make bench``.
+"""The pool beside its peers: ``make bench``, or ``make bench ARGS="--only checkout queueing"``.
 
-The connections are plain objects without a server, so that only the pools' own work is measured, the same for all: what
-a driver does to see that a connection is alive, or to clean it, is not in these numbers.
-Rounds are interleaved (every pool once, then every pool again), since a machine's speed drifts more than pools differ;
-the table shows medians. A peer that is not installed is left out, and the output says so.
+Each table is made in a process of its own by the module of its name, which can also be run alone: ``python -m
+benchmarks.checkout``. What is printed is Markdown; with ``--readme`` it also takes the place of the figures in the
+README. Every number that was measured is kept in ``benchmarks/results/``, one JSON file a table.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import platform
-import statistics
+import importlib.util
+import re
+import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
 
-from pooling.pool import ConnectionPool, Failure, PoolOptions
+from . import report
 
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = re.compile(r"(<!-- figures: make bench ARGS=--readme -->\n).*?(<!-- /figures -->)", re.DOTALL)
 
-class Peer(NamedTuple):
-    """One pool: ``use`` takes a connection and gives it back, once; ``hold`` lets others run in between."""
-
-    name: str
-    use: Callable[[], None]
-    hold: Callable[[], None]
-    close: Callable[[], None]
-
-
-class Connection:
-    """A connection to nothing. The attributes are those that the peers look at."""
-
-    autocommit = True
-    closed = False
-
-    class pgconn:
-        transaction_status: Any = None
-
-    @classmethod
-    def connect(cls, *args: Any, **kwargs: Any) -> Connection:
-        return cls()
-
-    def close(self) -> None:
-        self.closed = True
+TABLES = {
+    "checkout": "Checkout and return",
+    "queueing": "More threads than connections",
+    "request": "A request of one query",
+    "restart": "The server restarts",
+    "slow_connect": "A slow connect",
+    "idle": "Nobody uses it",
+    "release": "Release after each transaction",
+    "locks": "Locks",
+}
+# The pool's tables that know no --json.
+TEXT_ONLY = ("release", "locks")
+POOL = tuple(name for name in TABLES if name != "locks")
 
 
-class Driver:
-    """The least that `ConnectionPool` asks of a driver."""
-
-    errors: tuple[type[BaseException], ...] = (OSError,)
-
-    def connect(self, timeout: float) -> Connection:
-        return Connection()
-
-    def close(self, conn: Connection) -> None:
-        conn.close()
-
-    def alive(self, conn: Connection) -> bool:
-        return not conn.closed
-
-    def fileno(self, conn: Connection) -> int:
-        return -1
-
-    def ping(self, conn: Connection) -> bool:
-        return True
-
-    def reset(self, conn: Connection) -> bool:
-        return True
-
-    def abandon(self, conn: Connection) -> None:
-        conn.closed = True
-
-    def classify(self, error: BaseException) -> Failure:
-        return Failure.OTHER
+def command(name: str, rounds: int | None) -> list[str]:
+    more = ["--rounds", str(rounds)] if rounds else []
+    if name not in TEXT_ONLY:
+        more += ["--json", str(report.RESULTS / f"{name}.json")]
+    return [sys.executable, "-m", f"benchmarks.{name}", *more]
 
 
-def ours(size: int) -> Peer:
-    pool = ConnectionPool(Driver(), PoolOptions.parse({"min_size": size, "max_size": size, "timeout": 60}))
-    pool.open()
-    pool.wait(30.0)
-    get, put = pool.getconn, pool.putconn
-
-    def use() -> None:
-        put(get())
-
-    def hold() -> None:
-        connection = get()
-        time.sleep(0)
-        put(connection)
-
-    return Peer("pooling", use, hold, pool.close)
+def measured(names: Sequence[str], rounds: int | None) -> str:
+    """The Markdown of these tables; each is printed as soon as it is there. CalledProcessError if one fails."""
+    report.RESULTS.mkdir(exist_ok=True)
+    parts = [f"Measured on {report.machine()}."]
+    print(parts[0], flush=True)
+    for name in names:
+        done = subprocess.run(command(name, rounds), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        parts.append(f"**{TABLES[name]}.** {done.stdout.strip()}")
+        print(f"\n{parts[-1]}", flush=True)
+    return "\n\n".join(parts) + "\n"
 
 
-def psycopg(size: int) -> Peer:
-    import psycopg_pool
-    from psycopg.pq import TransactionStatus  # type: ignore[import-not-found, unused-ignore]
-
-    class Idle(Connection):
-        class pgconn:
-            transaction_status = TransactionStatus.IDLE
-
-    idle: Any = Idle
-    pool = psycopg_pool.ConnectionPool(connection_class=idle, min_size=size, max_size=size, timeout=60, open=True)
-    pool.wait()
-    get, put = pool.getconn, pool.putconn
-
-    def use() -> None:
-        put(get())
-
-    def hold() -> None:
-        connection = get()
-        time.sleep(0)
-        put(connection)
-
-    return Peer("psycopg_pool", use, hold, pool.close)
-
-
-def sqlalchemy(size: int) -> Peer:
-    from sqlalchemy.pool import QueuePool
-
-    creator: Any = Connection
-    pool = QueuePool(creator, pool_size=size, max_overflow=0, timeout=60, reset_on_return=None)
-    get = pool.connect
-
-    def use() -> None:
-        get().close()
-
-    def hold() -> None:
-        connection = get()
-        time.sleep(0)
-        connection.close()
-
-    return Peer("SQLAlchemy QueuePool", use, hold, pool.dispose)
-
-
-PEERS: tuple[Callable[[int], Peer], ...] = (ours, psycopg, sqlalchemy)
-# Threads, connections, hold? Held for no time, connections hardly ever run out: a use is over before the interpreter
-# switches threads. With more threads than connections the holder gives way once, so that the others have to queue.
-CASES = ((1, 4, False), (4, 4, False), (4, 4, True), (8, 4, True), (32, 4, True))
-
-
-absent: dict[str, str] = {}  # peer -> why it is left out
-
-
-def measure(use: Callable[[], None], threads: int, uses: int) -> float:
-    """Seconds of wall clock that ``threads`` threads need for ``uses`` uses between them."""
-    share = uses // threads
-    barrier = threading.Barrier(threads + 1)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        barrier.wait()
-        try:
-            for _ in range(share):
-                use()
-        except BaseException as error:  # noqa: BLE001 - reported below, by the thread that counts
-            failures.append(error)
-
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    barrier.wait()
-    start = time.perf_counter()
-    for worker in workers:
-        worker.join()
-    if failures:
-        raise failures[0]
-    return (time.perf_counter() - start) * uses / (share * threads)
-
-
-def case(threads: int, size: int, held: bool, rounds: int, uses: int) -> dict[str, list[float]]:
-    """Microseconds per use, by pool, one number a round."""
-    peers = []
-    for make in PEERS:
-        try:
-            peers.append(make(size))
-        except ImportError as error:
-            if make is ours:
-                raise
-            absent.setdefault(make.__name__, str(error))
-    found: dict[str, list[float]] = {peer.name: [] for peer in peers}
-    gc.disable()
-    try:
-        for peer in peers:
-            measure(peer.hold if held else peer.use, threads, max(uses // 10, threads))
-        for number in range(rounds):
-            turn = number % len(peers)
-            for peer in peers[turn:] + peers[:turn]:
-                gc.collect()
-                seconds = measure(peer.hold if held else peer.use, threads, uses)
-                found[peer.name].append(seconds / uses * 1e6)
-    finally:
-        gc.enable()
-        for peer in peers:
-            peer.close()
-    return found
+def into_readme(figures: str) -> None:
+    readme = ROOT / "README.md"
+    text, found = FIGURES.subn(lambda match: match[1] + figures + match[2], readme.read_text("utf-8"))
+    if found != 1:
+        raise SystemExit("README.md has no place for the figures: the two comments around them are missing.")
+    readme.write_text(text, "utf-8")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each case (default: 7)")
-    parser.add_argument("--uses", type=int, default=20_000, help="checkouts of each pool in a round (default: 20000)")
+    there = [name for name in TABLES if importlib.util.find_spec(f"benchmarks.{name}")]
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=there, metavar="NAME", help=f"some of: {', '.join(there)}")
+    parser.add_argument("--rounds", type=int, help="rounds of each case, instead of each table's own number")
+    parser.add_argument("--readme", action="store_true", help="put the figures into README.md; needs all of the pool's")
     options = parser.parse_args()
-    if options.rounds < 1 or options.uses < 1_000:
-        parser.error("at least 1 round and 1000 uses are needed")
-    print(f"Checkout and return, median of {options.rounds} interleaved rounds of {options.uses} uses;")
-    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}.\n")
-    print("| threads | connections | held | pool | µs per use | slowest round | beside pooling |")
-    print("|--:|--:|:--|:--|--:|--:|--:|")
-    for threads, size, held in CASES:
-        found = case(threads, size, held, options.rounds, options.uses)
-        mine = statistics.median(found["pooling"])
-        for name, times in found.items():
-            median = statistics.median(times)
-            row = f"| {threads} | {size} | {'yes' if held else 'no'} | {name} | {median:.2f} | {max(times):.2f} |"
-            print(f"{row} {median / mine:.2f}x |", flush=True)
-    for name, why in absent.items():
-        print(f"\n{name} is left out: {why}.")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("at least one round is needed")
+    names = options.only or [name for name in there if name in POOL]
+    if options.readme and not set(names) >= set(POOL):
+        parser.error("--readme replaces all figures of the pool: leave --only out")
+    try:
+        figures = measured(names, options.rounds)
+    except subprocess.CalledProcessError as error:
+        sys.stderr.write(f"{' '.join(error.cmd)} ended with status {error.returncode}.\n")
+        return 1
+    if options.readme:
+        into_readme(figures)
     return 0
 
 

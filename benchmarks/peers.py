@@ -25,11 +25,13 @@ class Peer(NamedTuple):
 
 
 class Connection:
-    """A connection to nothing. The attributes are those that the peers look at. ``delay``: seconds to connect."""
+    """A connection to nothing. The attributes are those that the peers look at. ``delay``: seconds to connect;
+    ``number``: of a socket, if there is one."""
 
     autocommit = True
     closed = False
     delay = 0.0
+    number = -1
 
     class pgconn:
         transaction_status: Any = None
@@ -62,7 +64,7 @@ class Driver:
         return not conn.closed
 
     def fileno(self, conn: Connection) -> int:
-        return -1
+        return conn.number
 
     def ping(self, conn: Connection) -> bool:
         return True

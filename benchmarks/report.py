@@ -26,6 +26,7 @@ class Bar:
     limit: float
     unit: str = "x"
     least: bool = False
+    note: str = ""
 
     @property
     def met(self) -> bool:
@@ -34,7 +35,7 @@ class Bar:
     def __str__(self) -> str:
         sense = "≥" if self.least else "≤"
         verdict = "" if self.met else ", **missed**"
-        return f"{self.what} {self.value:.3g}{self.unit} ({sense} {self.limit:g}{self.unit}{verdict})"
+        return f"{self.what} {self.value:.3g}{self.unit} ({sense} {self.limit:g}{self.unit}{verdict}{self.note})"
 
 
 @dataclass

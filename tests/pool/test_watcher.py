@@ -243,8 +243,9 @@ def test_it_ends_with_its_pool(make: Make) -> None:
     pool = make()
     ended, conn = filled(pool, 2)
     assert {id(pool.getconn()), id(pool.getconn())} == {id(ended), id(conn)}
+    slot = pool._slots[id(ended)]
     ended.end()
-    until(lambda: pool._slots[id(ended)].expires == NEVER)  # it has worked with the pool, and must have let it go
+    until(lambda: slot.expires == NEVER)  # it has worked with the pool, and must have let it go
     name, reference = pool.name, weakref.ref(pool)
     assert watchers(name) == 1
     del pool
