@@ -1,89 +1,69 @@
-"""The pool beside its peers: ``make bench``, or ``make bench ARGS="--only checkout queueing"``.
+"""All tables, one after the other, each in a process of its own: ``make bench``, ``make bench ARGS="--only request"``.
 
-Each table is made in a process of its own by the module of its name, which can also be run alone: ``python -m
-benchmarks.checkout``. What is printed is Markdown; with ``--readme`` it also takes the place of the figures in the
-README. Every number that was measured is kept in ``benchmarks/results/``, one JSON file a table.
+Peers are an extra (``pip install pooling[bench]``); one that is not installed is left out, and the table says so. What
+was measured is kept in ``benchmarks/results/``: every number as JSON, the tables as Markdown. ``--readme`` puts the
+tables of the pool into README.md, in place of those that are there.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from . import report
 
-ROOT = Path(__file__).resolve().parent.parent
-FIGURES = re.compile(r"(<!-- figures: make bench ARGS=--readme -->\n).*?(<!-- /figures -->)", re.DOTALL)
+README = Path(__file__).resolve().parent.parent / "README.md"
+FIGURES = re.compile(r"(<!-- figures of the pool -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
-TABLES = {
-    "checkout": "Checkout and return",
-    "queueing": "More threads than connections",
-    "request": "A request of one query",
-    "restart": "The server restarts",
-    "slow_connect": "A slow connect",
-    "idle": "Nobody uses it",
-    "release": "Release after each transaction",
-    "locks": "Locks",
-}
-# The pool's tables that know no --json.
-TEXT_ONLY = ("release", "locks")
-POOL = tuple(name for name in TABLES if name != "locks")
+# Those that also write JSON, and take --json for it.
+TABLES = ("checkout", "request", "queueing", "restart", "connects", "idle")
+OTHERS = ("release", "locks")
+OF_THE_POOL = (*TABLES, "release")
 
 
-def command(name: str, rounds: int | None) -> list[str]:
-    more = ["--rounds", str(rounds)] if rounds else []
-    if name not in TEXT_ONLY:
-        more += ["--json", str(report.RESULTS / f"{name}.json")]
-    return [sys.executable, "-m", f"benchmarks.{name}", *more]
-
-
-def measured(names: Sequence[str], rounds: int | None) -> str:
-    """The Markdown of these tables; each is printed as soon as it is there. CalledProcessError if one fails."""
-    report.RESULTS.mkdir(exist_ok=True)
-    parts = [f"Measured on {report.machine()}."]
-    print(parts[0], flush=True)
-    for name in names:
-        done = subprocess.run(command(name, rounds), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        parts.append(f"**{TABLES[name]}.** {done.stdout.strip()}")
-        print(f"\n{parts[-1]}", flush=True)
-    return "\n\n".join(parts) + "\n"
-
-
-def into_readme(figures: str) -> None:
-    readme = ROOT / "README.md"
-    text, found = FIGURES.subn(lambda match: match[1] + figures + match[2], readme.read_text("utf-8"))
-    if found != 1:
-        raise SystemExit("README.md has no place for the figures: the two comments around them are missing.")
-    readme.write_text(text, "utf-8")
+def into_readme(text: str) -> None:
+    """ValueError if the README has no place for it."""
+    old = README.read_text("utf-8")
+    new, places = FIGURES.subn(lambda match: f"{match[1]}{text}\n{match[2]}", old)
+    if places != 1:
+        raise ValueError(f"{README} needs one pair of the comments {FIGURES.pattern!r} for the figures.")
+    README.write_text(new, "utf-8")
 
 
 def main() -> int:
-    there = [name for name in TABLES if importlib.util.find_spec(f"benchmarks.{name}")]
-    parser = argparse.ArgumentParser(
-        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", choices=there, metavar="NAME", help=f"some of: {', '.join(there)}")
-    parser.add_argument("--rounds", type=int, help="rounds of each case, instead of each table's own number")
-    parser.add_argument("--readme", action="store_true", help="put the figures into README.md; needs all of the pool's")
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=(*TABLES, *OTHERS), help="this one; may be given again")
+    parser.add_argument("--rounds", type=int, help="rounds of each case (default: what each finds right)")
+    parser.add_argument("--readme", action="store_true", help="also put the pool's tables into README.md")
     options = parser.parse_args()
-    if options.rounds is not None and options.rounds < 1:
-        parser.error("at least one round is needed")
-    names = options.only or [name for name in there if name in POOL]
-    if options.readme and not set(names) >= set(POOL):
-        parser.error("--readme replaces all figures of the pool: leave --only out")
-    try:
-        figures = measured(names, options.rounds)
-    except subprocess.CalledProcessError as error:
-        sys.stderr.write(f"{' '.join(error.cmd)} ended with status {error.returncode}.\n")
-        return 1
-    if options.readme:
-        into_readme(figures)
-    return 0
+    if options.readme and options.only and not set(options.only) >= set(OF_THE_POOL):
+        parser.error(f"--readme replaces all tables of the pool: leave --only out, or name {', '.join(OF_THE_POOL)}")
+    report.RESULTS.mkdir(exist_ok=True)
+    machine = f"Measured on {report.machine()}."
+    texts = {"machine": machine}
+    print(machine, flush=True)
+    failed = []
+    for name in options.only or (*TABLES, *OTHERS):
+        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        if options.rounds:
+            command += ["--rounds", str(options.rounds)]
+        if name in TABLES:
+            command += ["--json", str(report.RESULTS / f"{name}.json")]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            failed.append(name)
+        texts[name] = done.stdout.strip()
+        print(f"\n{texts[name]}", flush=True)
+    if not options.only:
+        (report.RESULTS / "pool.md").write_text("\n\n".join(texts.values()) + "\n")
+    if failed:
+        print(f"\nFailed: {', '.join(failed)}", file=sys.stderr)
+    elif options.readme:
+        into_readme("\n\n".join(texts[name] for name in ("machine", *OF_THE_POOL)))
+    return len(failed)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 
-from demo_site.servers import PrivateMariaDB
+from demo_site.servers import PrivateDatabase, private_database
 
 from . import peers, report, timing
 
@@ -18,7 +18,7 @@ THREADS = (1, 8, 32)
 BARS = {peers.PSYCOPG: 0.3, peers.SQLALCHEMY: 0.15}
 
 
-def measure(server: PrivateMariaDB, threads: int, rounds: int) -> tuple[timing.Rounds, list[str]]:
+def measure(server: PrivateDatabase, threads: int, rounds: int) -> tuple[timing.Rounds, list[str]]:
     """Microseconds per use, by pool."""
     pools, absent = peers.made(peers.ALL, threads)
     pools.append(peers.pooling_on(server, threads))
@@ -46,8 +46,8 @@ def measure(server: PrivateMariaDB, threads: int, rounds: int) -> tuple[timing.R
 
 def run(rounds: int) -> report.Table:
     about = f"Checkout and return, µs, median of {rounds} interleaved rounds of {USES} uses; a connection per thread."
-    table = report.Table(about, ["pool", *(f"{threads} threads" for threads in THREADS)])
-    with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder, PrivateMariaDB(folder) as server:
+    table = report.Table(about, ["pool", "1 thread", *(f"{threads} threads" for threads in THREADS[1:])])
+    with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder, private_database(folder) as server:
         for threads in THREADS:
             table.raw[str(threads)], table.absent = measure(server, threads, rounds)
     first = table.raw[str(THREADS[0])]

@@ -1,103 +1,71 @@
-"""What a pool costs that nobody uses: ``python -m benchmarks.idle``.
-
-Before its first use, and with one idle connection after it. Memory is what Python has allocated for it.
-"""
+"""What a pool costs that nobody has used: threads and memory. ``python -m benchmarks.idle``."""
 
 from __future__ import annotations
 
 import gc
-import socket
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 from . import peers, report
 
-POOLS = 50
-IDLE = 2.0  # seconds
+POOLS = 200
 
 
-class Wired(peers.Connection):
-    """With a socket that a pool may watch."""
+def pooling() -> Any:
+    from pooling.pool import ConnectionPool, PoolOptions
 
-    def __init__(self) -> None:
-        self.link = socket.socketpair()
-        self.number = self.link[0].fileno()
-
-    def close(self) -> None:
-        self.closed = True
-        for end in self.link:
-            end.close()
+    return ConnectionPool(peers.Driver(peers.Connection.connect), PoolOptions(max_size=10))
 
 
-def settled() -> int:
-    """The number of threads, when those that are to end have ended."""
-    counts = [0, -1]
-    while counts[-1] != counts[-2]:
-        time.sleep(0.2)
-        counts.append(threading.active_count())
-    return counts[-1]
+def psycopg() -> Any:
+    import psycopg_pool
+
+    return psycopg_pool.ConnectionPool(min_size=0, max_size=10, open=False)
 
 
-def unused(make: Callable[..., peers.Peer]) -> tuple[str, float, float, float]:
-    """Name; threads, KiB, and KiB that it grows by while it is idle, of one pool that was never used."""
-    make(1, peers.Connection, 0).close()  # imports, caches
+def sqlalchemy() -> Any:
+    from sqlalchemy.pool import QueuePool
+
+    creator: Any = peers.Connection.connect
+    return QueuePool(creator, pool_size=10)
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    peers.POOLING: pooling,
+    peers.PSYCOPG: psycopg,
+    peers.SQLALCHEMY: sqlalchemy,
+}
+
+
+def cost(make: Callable[[], Any]) -> tuple[float, float]:
+    """Threads and bytes of one pool."""
+    make()  # imports, and what is made once
     gc.collect()
-    threads = settled()
+    threads = threading.active_count()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    pools = [make(1, peers.Connection, 0) for _ in range(POOLS)]
+    pools = [make() for _ in range(POOLS)]
     gc.collect()
-    made = tracemalloc.get_traced_memory()[0]
-    more = threading.active_count() - threads
-    time.sleep(IDLE)
-    gc.collect()
-    later = tracemalloc.get_traced_memory()[0]
+    after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    for peer in pools:
-        peer.close()
-    return pools[0].name, more / POOLS, (made - before) / POOLS / 1024, max(0, later - made) / POOLS / 1024
-
-
-def used(make: Callable[..., peers.Peer]) -> tuple[float, float]:
-    """Threads of a pool with one idle connection, and ms of processor time for each second of idleness."""
-    threads = settled()
-    pools = [make(1, Wired, 0) for _ in range(POOLS)]
-    for peer in pools:
-        peer.put(peer.get())
-    more = settled() - threads
-    start = time.process_time()
-    time.sleep(IDLE)
-    busy = time.process_time() - start
-    for peer in pools:
-        peer.close()
-    return more / POOLS, busy / IDLE / POOLS * 1000
+    return (threading.active_count() - threads) / len(pools), (after - before) / len(pools)
 
 
 def run(rounds: int) -> report.Table:
-    header = ["pool", "threads unused", "KiB unused", "growing by, KiB", "threads used", "processor, ms/s"]
-    table = report.Table(f"An idle pool: the mean of {POOLS}, the best of {rounds} rounds.", header)
-    for make in peers.ALL:
+    table = report.Table("A pool that was never used.", ["pool", "threads", "bytes"])
+    for name, make in KINDS.items():
         try:
-            found = [(*unused(make), *used(make)) for _ in range(rounds)]
+            threads, size = cost(make)
         except ImportError as error:
-            table.absent.append(f"{make.__name__}: {error}")
+            table.absent.append(f"{name}: {error}")
             continue
-        name = found[0][0]
-        best = [min(float(figure) for figure in column) for column in list(zip(*found, strict=True))[1:]]
-        table.raw[name] = best
-        formats = ("{:.1f}", "{:.1f}", "{:.2f}", "{:.1f}", "{:.3f}")
-        table.rows.append([name, *(text.format(figure) for text, figure in zip(formats, best, strict=True))])
-    mine = table.raw[peers.POOLING]
-    table.bars.append(report.Bar("threads before the first use", mine[0], 0, unit=""))
-    table.bars.append(report.Bar("growth before the first use", round(mine[2], 2), 0, unit=" KiB"))
-    for name, theirs in table.raw.items():
-        for place, what in ((1, "in memory before the first use"), (3, "in threads when used")):
-            if mine[place] > theirs[place] * 1.03:
-                table.losses.append(f"{mine[place]:.1f} against {theirs[place]:.1f} of {name} {what}")
+        table.raw[name] = {"threads": threads, "bytes": size}
+        table.rows.append([name, f"{threads:g}", f"{size:.0f}"])
+    table.bars.append(report.Bar("threads", table.raw[peers.POOLING]["threads"], 0, unit=""))
     return table
 
 
 if __name__ == "__main__":
-    report.main(run, 2, __doc__)
+    report.main(run, 1, __doc__)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from demo_site.servers import PrivateMariaDB
+from demo_site.servers import PrivateDatabase
 from pooling.pool import ConnectionPool, Failure, PoolOptions
 
 POOLING = "pooling"
@@ -25,13 +25,11 @@ class Peer(NamedTuple):
 
 
 class Connection:
-    """A connection to nothing. The attributes are those that the peers look at. ``delay``: seconds to connect;
-    ``number``: of a socket, if there is one."""
+    """A connection to nothing. The attributes are those that the peers look at. ``delay``: seconds to connect."""
 
     autocommit = True
     closed = False
     delay = 0.0
-    number = -1
 
     class pgconn:
         transaction_status: Any = None
@@ -64,7 +62,7 @@ class Driver:
         return not conn.closed
 
     def fileno(self, conn: Connection) -> int:
-        return conn.number
+        return -1
 
     def ping(self, conn: Connection) -> bool:
         return True
@@ -86,7 +84,7 @@ def pooling(size: int, kind: type[Connection] = Connection, least: int | None = 
     return Peer(POOLING, pool.getconn, pool.putconn, pool.close)
 
 
-def pooling_on(server: PrivateMariaDB, size: int) -> Peer:
+def pooling_on(server: PrivateDatabase, size: int) -> Peer:
     """Ours with all that the MySQL driver does at a checkout and a return."""
     from pooling.backends.mysql.driver import MySQLDriver
 

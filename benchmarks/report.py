@@ -19,7 +19,7 @@ PACKAGES = ("Django", "mysqlclient", "psycopg-pool", "SQLAlchemy", "django-db-co
 
 @dataclass(frozen=True)
 class Bar:
-    """What is to be reached: ``value`` at most ``limit``, or at least."""
+    """What is to be reached: ``value`` at most ``limit``, or at least. ``note`` stands behind the verdict."""
 
     what: str
     value: float

@@ -1,216 +1,152 @@
-"""What a connection costs a request of one query: ``python -m benchmarks.request``.
+"""A request of one query, in the way of Django: ``python -m benchmarks.request``.
 
-Each way of connecting runs in a process of its own, on one private MariaDB. A request is Django's ``request_started``,
-``SELECT 1`` through a cursor of Django's, and ``request_finished``, when Django gives the connection back or closes it;
-or the same through the whole of a WSGI handler with one view and no middleware. The query is the cheapest there is, so
-that what connecting costs shows. Statements and new sessions are counted by the server.
+Django's signals begin and end it, as they do for every request, and between them one statement is sent. Each kind of
+connection has a thread of its own, as in a threaded server. What reaches the server is counted by its general log, so
+what a backend sends besides (to see that a connection is alive, to set it up, to clean it) counts as well.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
 
-from demo_site.servers import PrivateMariaDB
+from demo_site.servers import PrivateDatabase, private_database
 
 from . import report, timing
 
-POOLING, KEPT, DJ, STOCK = "pooling", "Django, kept for good", "dj_db_conn_pool", "Django, a new one each time"
-USES = 400
-NAME = "bench"
-PATH = "/one/"
+REQUESTS = 1_000
+COUNTED = 50
+POOLING, KEPT, STOCK, PEER = "pooling", "Django's, kept", "Django's, not kept", "dj_db_conn_pool"
+BARS = {KEPT: 1.35, PEER: 0.45, STOCK: 0.15}
 
 
-class Way(NamedTuple):
-    engine: str
-    settings: dict[str, Any]
+def databases(server: PrivateDatabase) -> dict[str, dict[str, Any]]:
+    where = {"NAME": "mysql", "HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": ""}
+    kinds: dict[str, dict[str, Any]] = {
+        POOLING: {"ENGINE": "pooling.backends.mysql", "OPTIONS": {"pool": {"max_size": 4}}},
+        KEPT: {"ENGINE": "django.db.backends.mysql", "CONN_MAX_AGE": None},
+        STOCK: {"ENGINE": "django.db.backends.mysql", "CONN_MAX_AGE": 0},
+    }
+    if find_spec("dj_db_conn_pool") is not None:
+        kinds[PEER] = {"ENGINE": "dj_db_conn_pool.backends.mysql", "POOL_OPTIONS": {"POOL_SIZE": 4, "MAX_OVERFLOW": 0}}
+    return {"default": {**where, **kinds[STOCK]}, **{name: {**where, **kind} for name, kind in kinds.items()}}
 
 
-WAYS = {
-    POOLING: Way("pooling.backends.mysql", {"OPTIONS": {"pool": True}}),
-    KEPT: Way("django.db.backends.mysql", {"CONN_MAX_AGE": None}),
-    DJ: Way("dj_db_conn_pool.backends.mysql", {}),
-    STOCK: Way("django.db.backends.mysql", {}),
-}
-BARS = {KEPT: 1.35, DJ: 0.45, STOCK: 0.15}
-urlpatterns: list[Any] = []
+def requests(alias: str, number: int) -> None:
+    from django.core import signals
+    from django.db import connections
 
-
-def _requests() -> dict[str, Callable[[], None]]:
-    """The kinds of requests, in a process in which Django is set up."""
-    from django.core.handlers.wsgi import WSGIHandler
-    from django.core.signals import request_finished, request_started
-    from django.db import connection
-    from django.http import HttpResponse
-    from django.test import RequestFactory
-    from django.urls import path
-
-    def ask() -> str:
-        with connection.cursor() as cursor:
+    for _ in range(number):
+        signals.request_started.send(sender=None, environ={})
+        with connections[alias].cursor() as cursor:
             cursor.execute("SELECT 1")
-            (one,) = cursor.fetchone()
-        return str(one)
-
-    def view(request: Any) -> HttpResponse:
-        return HttpResponse(ask())
-
-    urlpatterns.append(path(PATH.lstrip("/"), view))
-    handler = WSGIHandler()
-    environ = RequestFactory().get(PATH).environ
-
-    def alone() -> None:
-        request_started.send(None)
-        ask()
-        request_finished.send(None)
-
-    def handled() -> None:
-        response = handler(dict(environ), lambda *args: lambda data: None)
-        assert response.status_code == 200
-        response.close()
-
-    return {"query": alone, "handler": handled}
+            cursor.fetchall()
+        signals.request_finished.send(sender=None)
 
 
-def worker(way: Way, server: dict[str, Any], pipe: Connection) -> None:
-    """Serve (kind, uses) -> seconds until None comes. The first answer is whether the engine is there."""
-    import django
-    from django.conf import settings
-    from django.core.exceptions import ImproperlyConfigured
+class Served(threading.Thread):
+    """The thread of one kind of connection: does what it is told, one thing at a time."""
 
-    database = {"ENGINE": way.engine, "NAME": NAME, **server, **way.settings}
-    settings.configure(
-        DATABASES={"default": database}, ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", USE_TZ=True
-    )
-    try:
-        django.setup()
-        from django.db import connection
+    def __init__(self, alias: str) -> None:
+        super().__init__(daemon=True)
+        self.alias = alias
+        self.number = 0
+        self.seconds = 0.0
+        self.failure: BaseException | None = None
+        self.asked, self.done = threading.Semaphore(0), threading.Semaphore(0)
+        self.start()
 
-        connection.ensure_connection()
-    except (ImportError, ImproperlyConfigured) as error:
-        pipe.send(str(error))
-        return
-    pipe.send(None)
-    requests = _requests()
-    while (task := pipe.recv()) is not None:
-        kind, uses = task
-        use = requests[kind]
-        start = time.perf_counter()
-        for _ in range(uses):
-            use()
-        pipe.send(time.perf_counter() - start)
+    def run(self) -> None:
+        from django.db import connections
 
+        while self.asked.acquire() and self.number:
+            start = time.perf_counter()
+            try:
+                requests(self.alias, self.number)
+            except BaseException as error:  # noqa: BLE001 - raised by who asked
+                self.failure = error
+            self.seconds = time.perf_counter() - start
+            self.done.release()
+        connections.close_all()
 
-class Workers:
-    """A process for each way of connecting."""
+    def serve(self, number: int) -> float:
+        """Seconds for so many requests."""
+        self.number = number
+        self.asked.release()
+        self.done.acquire()
+        if self.failure is not None:
+            raise self.failure
+        return self.seconds
 
-    def __init__(self, server: PrivateMariaDB) -> None:
-        context = multiprocessing.get_context("spawn")
-        where = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password}
-        self.absent: list[str] = []
-        self._pipes: dict[str, Connection] = {}
-        self._processes = []
-        for name, way in WAYS.items():
-            ours, theirs = context.Pipe()
-            process = context.Process(target=worker, args=(way, where, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes.append(process)
-            if why := ours.recv():
-                self.absent.append(f"{name}: {why}")
-            else:
-                self._pipes[name] = ours
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._pipes)
-
-    def seconds(self, name: str, kind: str, uses: int) -> float:
-        self._pipes[name].send((kind, uses))
-        return float(self._pipes[name].recv())
-
-    def stop(self) -> None:
-        for pipe in self._pipes.values():
-            pipe.send(None)
-        for process in self._processes:
-            process.join(30)
+    def end(self) -> None:
+        self.number = 0
+        self.asked.release()
+        self.join()
 
 
-def _observer(server: PrivateMariaDB) -> Any:
+@contextmanager
+def counted(server: PrivateDatabase) -> Iterator[list[str]]:
+    """What others than this send to the server meanwhile, each by its kind: Query, Ping, Connect, …"""
     import MySQLdb
 
-    observer = MySQLdb.connect(host=server.host, port=server.port, user=server.user, passwd=server.password)
-    observer.autocommit(True)
-    return observer
-
-
-def _ask(observer: Any, sql: str) -> list[tuple[Any, ...]]:
-    with observer.cursor() as cursor:
-        cursor.execute(sql)
-        return list(cursor.fetchall())
-
-
-def _counted(observer: Any, workers: Workers, name: str) -> tuple[float, float]:
-    """Statements and new sessions per request, out of the server's own log. A ping counts as a statement: it is a
-    round trip too."""
-    requests = 10
-    workers.seconds(name, "query", 1)
-    _ask(observer, "TRUNCATE mysql.general_log")
-    _ask(observer, "SET GLOBAL general_log = ON")
-    workers.seconds(name, "query", requests)
-    _ask(observer, "SET GLOBAL general_log = OFF")
-    mine = _ask(observer, "SELECT CONNECTION_ID()")[0][0]
-    logged = _ask(observer, f"SELECT command_type FROM mysql.general_log WHERE thread_id <> {mine}")
-    kinds = [str(kind) for (kind,) in logged]
-    sessions = kinds.count("Connect")
-    return (len(kinds) - sessions - kinds.count("Quit")) / requests, sessions / requests
+    observer = MySQLdb.connect(host=server.host, port=server.port, user=server.user, autocommit=True)
+    found: list[str] = []
+    try:
+        cursor = observer.cursor()
+        cursor.execute("SET GLOBAL log_output = 'TABLE'")
+        cursor.execute("TRUNCATE mysql.general_log")
+        cursor.execute("SET GLOBAL general_log = 1")
+        yield found
+        cursor.execute("SET GLOBAL general_log = 0")
+        cursor.execute("SELECT command_type FROM mysql.general_log WHERE thread_id <> CONNECTION_ID()")
+        found += [kind for (kind,) in cursor.fetchall()]
+    finally:
+        observer.close()
 
 
 def run(rounds: int) -> report.Table:
-    about = f"A request of one query, medians of {rounds} interleaved rounds of {USES} requests."
-    header = ["connection", "statements", "new sessions", "query alone, µs", "through a WSGI handler, µs"]
-    table = report.Table(about, header)
-    with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder:
-        with PrivateMariaDB(folder, options=["--log-output=TABLE"]) as server:
-            observer = _observer(server)
-            _ask(observer, f"CREATE DATABASE {NAME}")
-            workers = Workers(server)
-            try:
-                _fill(table, workers, observer, rounds)
-            finally:
-                workers.stop()
-    return table
+    import django
+    from django.conf import settings
 
-
-def _fill(table: report.Table, workers: Workers, observer: Any, rounds: int) -> None:
-    table.absent = workers.absent
-    counts = {name: _counted(observer, workers, name) for name in workers.names}
-    times: dict[str, timing.Rounds] = {}
-    for kind in ("query", "handler"):
-        found: timing.Rounds = {name: [] for name in workers.names}
-        for name in found:
-            workers.seconds(name, kind, USES)
-
-        def once(name: str, kind: str = kind, found: timing.Rounds = found) -> None:
-            found[name].append(workers.seconds(name, kind, USES) / USES * 1e6)
-
-        timing.interleaved(list(found), rounds, once)
-        times[kind] = found
-    table.raw = {"counts": counts, **times}
-    for name, (statements, sessions) in counts.items():
-        medians = (statistics.median(times[kind][name]) for kind in times)
-        table.rows.append([name, f"{statements:g}", f"{sessions:g}", *(f"{median:.0f}" for median in medians)])
-    table.bars.append(report.Bar("statements of a request", counts[POOLING][0], 1, unit=""))
+    about = f"A request of one query, median of {rounds} interleaved rounds of {REQUESTS} requests, one thread."
+    table = report.Table(about, ["connection", "µs", "sent to the server per request"])
+    with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder, private_database(folder) as server:
+        settings.configure(DATABASES=databases(server), USE_TZ=True)
+        django.setup()
+        if find_spec("dj_db_conn_pool") is None:
+            table.absent.append("dj_db_conn_pool: not installed")
+        served = {name: Served(name) for name in databases(server) if name != "default"}
+        times: timing.Rounds = {name: [] for name in served}
+        sent: dict[str, float] = {}
+        try:
+            for name, thread in served.items():
+                thread.serve(REQUESTS // 5)
+                with counted(server) as found:
+                    thread.serve(COUNTED)
+                sent[name] = len(found) / COUNTED
+            timing.interleaved(
+                list(served), rounds, lambda name: times[name].append(served[name].serve(REQUESTS) / REQUESTS * 1e6)
+            )
+        finally:
+            for thread in served.values():
+                thread.end()
+    table.raw = {"µs": times, "sent": sent}
+    table.rows = [[name, f"{statistics.median(times[name]):.1f}", f"{sent[name]:g}"] for name in times]
+    table.bars.append(report.Bar("statements per request", sent[POOLING], 1, unit=""))
     for peer, limit in BARS.items():
-        if peer in counts:
-            factor = timing.beside(times["query"], POOLING, peer)
-            least = "" if peer == KEPT else f"; “{KEPT}” {timing.beside(times['query'], KEPT, peer):.2f}x"
-            table.bars.append(report.Bar(f"time beside “{peer}”", factor, limit, note=least))
-            table.loses(factor, f"“{peer}”", "in the time of a query alone")
+        if peer in times:
+            factor = timing.beside(times, POOLING, peer)
+            # A kept connection is the least that a request can cost, so a bar below it is out of everybody's reach.
+            least = "" if peer == KEPT else f"; {KEPT}: {timing.beside(times, KEPT, peer):.2f}x"
+            table.bars.append(report.Bar(f"beside {peer}", factor, limit, note=least))
+            table.loses(factor, peer, "in the time of a request")
+    return table
 
 
 if __name__ == "__main__":

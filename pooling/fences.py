@@ -154,7 +154,8 @@ def _learn(
 
 def create(cursor: Any, missing: Sequence[str], known: dict[str, bool]) -> None:
     """Rows for these groups, and for what is above them the mark that there is something below."""
-    above = sorted({ancestor for group in missing for ancestor in ancestors(group)})
+    # Not those that are known to have it: to lock them alone would keep out all who write below them, to the COMMIT.
+    above = sorted({one for group in missing for one in ancestors(group) if not known.get(one, False)})
     if above:
         cursor.execute(
             f"INSERT INTO {TABLE} (grp, token, deep) VALUES {', '.join(['(%s, 0, 1)'] * len(above))}"

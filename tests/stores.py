@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from pooling import runtime
+from pooling import fences, runtime
 from pooling.store.redis import RedisStore
 
 KINDS = ("memory", "redis")
@@ -42,4 +42,5 @@ def use(which: str, settings: Any, monkeypatch: pytest.MonkeyPatch, url: str) ->
             client.flushdb()
         monkeypatch.setattr(runtime, "RedisStore", PatientRedisStore)
         settings.CACHES = caches(url)
+    fences.forget()  # their rows went with the last test's
     runtime.reset_runtime()

@@ -71,9 +71,10 @@ class HostLedger:
                 for member in (state["members"][key] for key in order)
             ]
             standing = settle(records, order.index(str(self._number)), used, state["limits"])
-            self._share = state["members"][str(self._number)]["share"] = standing.share
+            state["members"][str(self._number)]["share"] = standing.share
             if json.dumps(state) != before:
                 self._write(state)
+            self._share = standing.share  # not before: what could not be written is not had
         return standing
 
     def leave(self) -> None:
@@ -147,10 +148,25 @@ class HostLedger:
             self._close()
             self._share = share
         if not self._number:
-            number = 1 + max((int(key) for key in members), default=0)
-            fcntl.flock(self._open("_alive", self._file(number)), fcntl.LOCK_EX)
-            self._number = number
+            self._number = self._place(1 + max((int(key) for key in members), default=0))
         members.setdefault(str(self._number), {"share": self._share, "bounds": list(self.bounds), "gone": None})
+
+    def _place(self, number: int) -> int:
+        """The first number from ``number`` on that no living process has, with the lock on its file.
+
+        Never waited for: a member that ``members.json`` does not name, because that was deleted or could not be
+        written, keeps its lock for as long as it lives, and the ledger would be locked as long.
+        """
+        while True:
+            fd = self._open("_alive", self._file(number))
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return number
+            except BlockingIOError:
+                with _opening:
+                    os.close(fd)
+                    self._alive = -1
+                number += 1
 
     def _bury(self, members: dict[str, Any]) -> None:
         """Find the dead. Their shares are free a little later, when the server must have noticed as well."""

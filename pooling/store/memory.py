@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from .._forks import after_in_child
 from ._epochs import Entries, Epochs
 from ._table import LockTable, Ticket
+from ._waking import waker_of
 from .protocol import Found, Grant, LockRequest, Party, Vector
 
 ENTRY_BYTES = 64 * 1024 * 1024
@@ -84,18 +85,7 @@ class MemoryStore:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         gate: asyncio.Future[None] = loop.create_future()
-
-        def open_gate() -> None:
-            if not gate.done():
-                gate.set_result(None)
-
-        def waker() -> None:
-            try:
-                loop.call_soon_threadsafe(open_gate)
-            except RuntimeError:
-                # The loop was closed under its waiter: nobody is left to be told, and the lease frees the groups.
-                return
-
+        waker = waker_of(loop, gate)
         try:
             while True:
                 entry, nap = self._look(ticket, waker)

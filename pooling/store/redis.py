@@ -14,11 +14,13 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .._forks import after_in_child
 from ..errors import StoreUnavailable
 from ..groups import Mode
 from ._mailbox import Mailbox, Pending, parse
 from ._owed import Owed
 from ._scripts import ACQUIRE, EPOCHS, LOAD, LOOK, PARTIES, PUT, RELEASE, RENEW, SWAP, Script, bulk, encode, packed
+from ._waking import waker_of
 from ._wire import Driver, Wire
 from .protocol import Found, Grant, LockRequest, Party, Vector, Wants
 
@@ -108,7 +110,7 @@ class RedisStore:
             if pending is None or pending.grant is not None or left <= 0:
                 return self._leave(ticket, pending)
             gate: asyncio.Future[None] = loop.create_future()
-            waker = _waker(loop, gate)
+            waker = waker_of(loop, gate)
             nap = self._mail.park(pending, waker)
             try:
                 if nap > 0:
@@ -287,21 +289,6 @@ def _glob(name: bytes) -> bytes:
     return b"".join(b"\\" + bytes((byte,)) if byte in b"*?[]^-\\" else bytes((byte,)) for byte in name)
 
 
-def _waker(loop: asyncio.AbstractEventLoop, gate: asyncio.Future[None]) -> Callable[[], None]:
-    def open_gate() -> None:
-        if not gate.done():
-            gate.set_result(None)
-
-    def waker() -> None:
-        try:
-            loop.call_soon_threadsafe(open_gate)
-        except RuntimeError:
-            # The loop was closed under its waiter: nobody is left to be told, and the lease frees the groups.
-            return
-
-    return waker
-
-
 _stores: weakref.WeakSet[RedisStore] = weakref.WeakSet()
 
 
@@ -311,4 +298,4 @@ def _after_fork_in_child() -> None:
         store._start_over()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_in_child(_after_fork_in_child)

@@ -30,9 +30,8 @@ def arguments() -> argparse.Namespace:
 def table(rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[column]) for row in [HEADINGS, *rows]) for column in range(len(HEADINGS))]
     lines = [HEADINGS, tuple("-" * width for width in widths), *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |" for line in lines
-    )
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -29,7 +29,8 @@ def unpack(release: str, packages: tuple[str, ...], target: Path) -> Path:
     Interrupted, it begins anew at the next call.
     """
     done = target / "complete"
-    if done.exists():
+    root = target / "root"
+    if done.exists() and done.read_text() == str(root):  # the launchers name it: a folder that was moved is made anew
         return target
     for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
         if shutil.which(tool) is None:
@@ -37,7 +38,6 @@ def unpack(release: str, packages: tuple[str, ...], target: Path) -> Path:
     if not KEYRING.exists():
         raise NotFound(f"there is no {KEYRING} (Debian's package debian-archive-keyring)")
     shutil.rmtree(target, ignore_errors=True)
-    root = target / "root"
     root.mkdir(parents=True)
     for archive in _fetch(release, packages, target / "apt"):
         _run(["dpkg-deb", "-x", str(archive), str(root)])
@@ -46,7 +46,7 @@ def unpack(release: str, packages: tuple[str, ...], target: Path) -> Path:
         for program in sorted((root / folder).glob("*")):
             if not program.is_symlink() and program.is_file() and _is_binary(program):
                 _make_launcher(program, root)
-    done.touch()
+    done.write_text(str(root))
     return target
 
 

@@ -23,11 +23,10 @@ def _pyenv() -> Iterator[Path]:
 
 
 def _candidates(version: str) -> Iterator[str]:
-    for name in (f"python{version}", "python3", "python"):
-        if found := shutil.which(name):
-            yield found
+    names = (f"python{version}", "python3", "python")
+    yield from (found for name in names if (found := shutil.which(name)))
     for folder in _pyenv():
-        for path in sorted(folder.glob(f"{version}*/bin/python"), reverse=True):
+        for path in sorted(folder.glob(f"{version}.*/bin/python"), reverse=True):
             yield str(path)
 
 

@@ -356,6 +356,20 @@ def test_with_a_session_that_is_not_clean(two: Any, statement: str, way: Callabl
     assert ask(second, "SELECT @x, @@autocommit, @@in_transaction") == ((None, 1, 0),)
 
 
+def test_with_autocommit_off_by_setting(make: Any) -> None:
+    wrapper = make(ONE, AUTOCOMMIT=False)
+    ask(wrapper, "SELECT 1")
+    wrapper.commit()
+    ask(wrapper, "SELECT 1")
+    wrapper.commit()
+    wrapper.set_autocommit(False)
+    with wrapper.cursor():
+        pass
+    assert not free(wrapper)
+    wrapper.close()
+    assert free(wrapper)
+
+
 def test_while_a_cursor_is_open(two: Any) -> None:
     first, second = two
     with first.cursor() as cursor:
@@ -441,6 +455,15 @@ def test_an_insert_and_its_number(mine: Any, two: Any) -> None:
     with mine.cursor() as cursor:
         cursor.execute(f"INSERT INTO {LEFT} (text) VALUES ('b')")
         assert cursor.lastrowid == number + 1
+    assert free(mine)
+
+
+def test_an_older_cursor_that_closes_does_not_answer_for_the_last_statement(mine: Any) -> None:
+    older = mine.cursor()
+    older.execute("SELECT 1")
+    ask(mine, f"INSERT INTO {LEFT} (text) VALUES ('a')")
+    older.close()
+    assert ask(mine, "SELECT LAST_INSERT_ID()") == ask(mine, f"SELECT id FROM {LEFT}")
     assert free(mine)
 
 

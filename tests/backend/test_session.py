@@ -21,6 +21,7 @@ from pooling.backends.mysql.session import About, Effect, about, classify
         b"-- note @x\nSELECT 1",
         b"ROLLBACK TO SAVEPOINT `s1`",
         b"SAVEPOINT `s1`",
+        b"SELECT next_id FROM t WHERE note = 'NEXTVAL(s)'",
         b"SELECT xa FROM t WHERE note = 'SET RESOURCE GROUP x; @'",
     ],
 )
@@ -35,6 +36,8 @@ def test_clean(statement: bytes) -> None:
         b"SELECT 1 INTO @a",
         b"SELECT Get_Lock('a', 1)",
         b"DO GET_LOCK('a', 1)",
+        b"SELECT NEXTVAL(s)",
+        b"INSERT INTO t VALUES (next value  for s)",
         b"SET @a = 1",
         b"SET SESSION sql_mode = ''",
         b"LOCK TABLES t WRITE",

@@ -120,6 +120,21 @@ def test_a_second_statement_counts_too(root: Any, four: list[Any]) -> None:
     assert wrapper.connection.read_only
 
 
+def test_it_is_the_same_with_connections_that_go_back_early(there: Any, root: Any, site: str) -> None:
+    pool = {"max_size": 2, "timeout": 5, "release": "transaction"}
+    first, second = (there(pool, NAME="flip", USER=site, PASSWORD="x") for _ in range(2))
+    with first.cursor() as one, second.cursor() as other:  # two that are open at once
+        for cursor in (one, other):
+            cursor.execute("SELECT CONNECTION_ID()")
+        before = {cursor.fetchone()[0] for cursor in (one, other)}
+    assert len(before) == 2
+    ask(root, "SET GLOBAL read_only = 1")
+    with pytest.raises(OperationalError, match="1290"):
+        write(first)
+    first.close()
+    assert not set(numbers([first, second])) & before
+
+
 @pytest.mark.parametrize(
     ("error", "flip"),
     [

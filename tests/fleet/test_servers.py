@@ -153,6 +153,7 @@ def deploy_ids() -> list[str | None]:
     return [message.id for message in run_checks(tags=["pooling"], include_deployment_checks=True)]
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("policy", "warned"),
     [("allkeys-lru", True), ("allkeys-random", True), ("volatile-lru", False), ("noeviction", False)],
@@ -166,6 +167,7 @@ def test_a_policy_that_evicts_locks_is_warned_of(private_redis, policy, warned):
         assert "pooling.W005" not in deploy_ids()
 
 
+@pytest.mark.django_db
 def test_a_server_that_cannot_be_used_is_warned_of_before_a_deployment_only(private_redis):
     private_redis.stop()
     with configured(private_redis.url):

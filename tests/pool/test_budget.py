@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -259,6 +260,30 @@ def test_a_folder_that_was_emptied_is_filled_again(ledgers: Callable[[], HostLed
     assert share(second) == 4
     assert share(first) == 4
     assert json.loads((first.folder / "members.json").read_text())["limits"] == {"all": 8}
+
+
+@pytest.mark.parametrize("obstacle", ["deleted", "cannot be written"])
+def test_a_living_member_that_the_file_does_not_name_is_not_waited_for(
+    ledgers: Callable[[], HostLedger], obstacle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = ledgers(), ledgers()
+    if obstacle == "deleted":
+        share(one)
+        (one.folder / "members.json").unlink()
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(HostLedger, "_write", full)
+            with pytest.raises(OSError, match="No space"):
+                share(one)
+    # Its number is not in the file: whoever waited for the lock on its place would keep the ledger from everybody.
+    Caller(share, other).result()
+    assert share(one) + share(other) <= 8
+    assert (share(one), share(other)) == (4, 4)
+    assert len(json.loads((one.folder / "members.json").read_text())["members"]) == 2
+
+
+def full(ledger: HostLedger, state: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_damaged_ledger_is_not_guessed_at(ledgers: Callable[[], HostLedger]) -> None:

@@ -45,8 +45,9 @@ _QUOTED = rb"""|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`(?:[^`]|``)*`"""
 _QUOTED_PLAIN = rb"""|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`"""
 _TOKENS = re.compile(_COMMENT + _QUOTED, re.DOTALL)
 _TOKENS_PLAIN = re.compile(_COMMENT + _QUOTED_PLAIN, re.DOTALL)
-# A user variable (not a @@system one), a second statement, a quote or a comment left open, a user lock.
-_HAZARD = re.compile(rb"(?<!@)@(?!@)|:=|;|['\"`]|/\*|\*/|_LOCK", re.IGNORECASE)
+# A user variable (not a @@system one), a second statement, a quote or a comment left open, a user lock, a sequence
+# (which the session remembers for LASTVAL).
+_HAZARD = re.compile(rb"(?<!@)@(?!@)|:=|;|['\"`]|/\*|\*/|_LOCK|\bNEXTVAL\b|\bNEXT\s+VALUE\s+FOR\b", re.IGNORECASE)
 _CREATE_TEMPORARY = re.compile(rb"\s*CREATE\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", re.IGNORECASE)
 _START = re.compile(rb"\s*(?:START\s+TRANSACTION\b|BEGIN(?:\s+WORK)?\s*\Z)", re.IGNORECASE)
 _END = re.compile(rb"\s*(?:COMMIT|ROLLBACK)(?:\s+WORK)?\s*\Z", re.IGNORECASE)
@@ -75,6 +76,7 @@ def classify(statement: bytes) -> Effect:
         and b";" not in upper
         and b"/*" not in upper
         and b"_LOCK" not in upper
+        and b"NEXT" not in upper
     ):
         return Effect.CLEAN
     return _examine(statement)
