@@ -46,7 +46,7 @@ def measure(server: PrivateDatabase, threads: int, rounds: int) -> tuple[timing.
 
 def run(rounds: int) -> report.Table:
     about = f"Checkout and return, µs, median of {rounds} interleaved rounds of {USES} uses; a connection per thread."
-    table = report.Table(about, ["pool", *(f"{threads} threads" for threads in THREADS)])
+    table = report.Table(about, ["pool", "1 thread", *(f"{threads} threads" for threads in THREADS[1:])])
     with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder, private_database(folder) as server:
         for threads in THREADS:
             table.raw[str(threads)], table.absent = measure(server, threads, rounds)

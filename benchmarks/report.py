@@ -19,13 +19,14 @@ PACKAGES = ("Django", "mysqlclient", "psycopg-pool", "SQLAlchemy", "django-db-co
 
 @dataclass(frozen=True)
 class Bar:
-    """What is to be reached: ``value`` at most ``limit``, or at least."""
+    """What is to be reached: ``value`` at most ``limit``, or at least. ``note`` stands behind the verdict."""
 
     what: str
     value: float
     limit: float
     unit: str = "x"
     least: bool = False
+    note: str = ""
 
     @property
     def met(self) -> bool:
@@ -34,7 +35,7 @@ class Bar:
     def __str__(self) -> str:
         sense = "≥" if self.least else "≤"
         verdict = "" if self.met else ", **missed**"
-        return f"{self.what} {self.value:.3g}{self.unit} ({sense} {self.limit:g}{self.unit}{verdict})"
+        return f"{self.what} {self.value:.3g}{self.unit} ({sense} {self.limit:g}{self.unit}{verdict}{self.note})"
 
 
 @dataclass

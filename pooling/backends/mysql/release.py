@@ -292,6 +292,9 @@ class Releasing(mysql.DatabaseWrapper):
         return autocommit
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        if self._checking_out and self.connection.autocommits is autocommit:
+            self.autocommit = autocommit  # a checkout finds it so; Django would go a long way to set it once more
+            return
         try:
             super().set_autocommit(autocommit, *args, **kwargs)
         finally:
