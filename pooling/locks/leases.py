@@ -107,19 +107,20 @@ class Renewer:
     def _run(self) -> None:
         me = threading.current_thread()
         while True:
-            nap = self.step()
+            self.step()
             with self._changed:
                 if self._thread is not me:
                     return  # in a forked child, or replaced
-                if nap is None:
-                    if self._due:
-                        continue  # somebody came between the step and here
+                if not self._due:
                     self._thread = None
                     return
-                self._wake = self._clock() + nap
-                if any(due < self._wake for _, due in self._due.values()):
-                    continue  # registered since the step: nobody notified, the thread was not waiting
-                self._changed.wait(nap)
+                # Found here, under the lock, and not taken from the step: what was registered since is in it, and who
+                # registers from now on notifies. A time that is a little later than the first due one would never come
+                # to a wait: the thread would spin, and keep the GIL from those who hold.
+                self._wake = min(due for _, due in self._due.values())
+                nap = self._wake - self._clock()
+                if nap > 0:
+                    self._changed.wait(nap)
 
 
 _renewers: weakref.WeakSet[Renewer] = weakref.WeakSet()

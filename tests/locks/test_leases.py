@@ -176,3 +176,18 @@ def test_a_thread_that_could_not_be_started_is_started_the_next_time(monkeypatch
     held = manager.acquire(A)
     assert manager._renewer._thread.is_alive()
     manager.release(held)
+
+
+def test_the_thread_sleeps_while_something_is_held():
+    """Awake it would do nothing but keep the GIL from those who hold."""
+    manager = LockManager(MemoryStore(), Options(lease=30))
+    renewer = manager._renewer
+    held = manager.acquire(plan([], ["a"], {}))
+    deadline = threading.Event()
+    timer = threading.Timer(20, deadline.set)
+    timer.start()
+    while not renewer._changed._waiters and not deadline.is_set():  # those who sleep in `wait`
+        threading.Event().wait(0.001)
+    timer.cancel()
+    assert len(renewer._changed._waiters) == 1
+    manager.release(held)
