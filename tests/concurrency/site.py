@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
+import time
 
 import django
 from django.core.wsgi import get_wsgi_application
@@ -29,6 +32,27 @@ PARENT = [IDLE, LENT.store_result().fetch_row()[0][0]]
 KEPT = connection.pool.getconn()  # type: ignore[union-attr]
 connection.pool.putconn(KEPT)  # type: ignore[union-attr]
 PARENTS_PID = os.getpid()
+
+
+def rest() -> None:
+    """Until the pool's threads sleep. uWSGI forks without a word to Python: a lock that a thread has at that moment,
+    the interpreter's own among them, is locked in the workers for ever."""
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end:
+        frames = sys._current_frames()
+        awake = [
+            thread.name
+            for thread in threading.enumerate()
+            if thread.name.startswith("pooling-")
+            and (frame := frames.get(thread.ident or 0)) is not None
+            and frame.f_code.co_name not in ("sleep", "_run")  # those of maintenance and of the watcher
+        ]
+        if not awake:
+            return
+        time.sleep(0.01)
+
+
+rest()
 
 
 def report(request: HttpRequest | None = None) -> HttpResponse:
