@@ -50,6 +50,7 @@ def rest() -> None:
         if not awake:
             return
         time.sleep(0.01)
+    raise TimeoutError(f"These threads did not come to rest: {awake}")
 
 
 rest()
