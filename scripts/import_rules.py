@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
         (
             *("conf", "runtime", "fleet", "signals", "spec", "wrapping"),
             *("models", "migrations", "fences", "alone", "frames", "steps", "hold"),
-            *("single_flight", "caching", "decorators", "middleware", "checks", "apps"),
+            *("flights", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),
     (("management",),),
