@@ -319,6 +319,8 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
 class Watched(WriteRecord, Connection):
     """A connection that tells which tables its transactions wrote."""
 
+    _query = Connection.query
+
     def settle(self, *, implicit: bool) -> None:
         super().settle(implicit=implicit)
         self.over()
@@ -330,6 +332,8 @@ class Watched(WriteRecord, Connection):
 
 class WatchedPlain(WriteRecord, BaseConnection):  # type: ignore[misc]
     """The same without a pool."""
+
+    _query = BaseConnection.query
 
 
 _kind: type[Connection] = Connection

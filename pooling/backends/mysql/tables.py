@@ -149,6 +149,8 @@ class Tables:
 
 
 def _folded(name: bytes) -> str:
+    if name.isascii():
+        return name.decode().lower()
     # What is not ASCII depends on the connection's charset: all such signs are taken for the same.
     return re.sub("\ufffd+", "\ufffd", name.decode("ascii", "replace")).lower()
 

@@ -45,6 +45,10 @@ class WriteRecord:
     if TYPE_CHECKING:
         open: int
 
+        # The `query` behind this one; named by the class that this is mixed into, since super() would cost a read more
+        # than all else here.
+        def _query(self, query: Any) -> None: ...
+
         def get_autocommit(self) -> bool: ...
 
         def more_results(self) -> bool: ...
@@ -53,19 +57,19 @@ class WriteRecord:
 
     def query(self, query: Any) -> None:
         if query[:6] == b"SELECT" and b";" not in query:
-            super().query(query)  # type: ignore[misc]
+            self._query(query)
             return
         statement = query.encode("utf-8", "surrogateescape") if isinstance(query, str) else bytes(query)
         names, then = self._examine(statement)
         if not self.written or not (then or (names and self._commits_at_once())):
-            super().query(query)  # type: ignore[misc]
+            self._query(query)
         elif then is Then.ROLLS_BACK:
-            super().query(query)  # type: ignore[misc]
+            self._query(query)
             self.written = _NOTHING
         else:
             try:
                 with self.watch.committing(self.written):
-                    super().query(query)  # type: ignore[misc]
+                    self._query(query)
                 # The server may still be at the next statement, or in the middle of a procedure.
                 self.trailing = then is Then.BEGINS and bool(self.more_results())
             finally:
