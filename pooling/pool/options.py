@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from .._names import nearest
 from .._numbers import seconds
 
 
@@ -86,6 +86,5 @@ class PoolOptions:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in value:
             if name not in known:
-                near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.0)[0]
-                raise ValueError(f"There is no pool option {name!r}. Did you mean {near!r}?")
+                raise ValueError(f"There is no pool option {name!r}. {nearest(name, known)}")
         return cls(**value)
