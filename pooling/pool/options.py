@@ -72,6 +72,10 @@ class PoolOptions:
         for name in ("timeout", "max_lifetime", "max_idle", "reconnect_timeout"):
             object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
 
+        if self.max_size != "auto" and self.budget_dir is not None:
+            raise ValueError(
+                "Pool option 'budget_dir' has an effect only with 'max_size': \"auto\". Set that, or leave it out."
+            )
         for name in ("leak_after", "keepalive"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
