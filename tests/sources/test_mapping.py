@@ -12,6 +12,7 @@ from django.test.utils import isolate_apps
 
 from pooling import checks, sources
 from tests.app.models import Note
+from tests.backend.conftest import ask
 
 
 @isolate_apps("tests.app")
@@ -106,9 +107,10 @@ def test_an_unknown_model_is_named_with_the_nearest(label: str, settings: Any) -
 
 
 @pytest.mark.django_db(transaction=True)
-def test_with_an_unknown_model_writes_fail_rather_than_leave_pages_stale(settings: Any) -> None:
+def test_with_an_unknown_model_writes_fail_rather_than_leave_pages_stale(settings: Any, make: Any) -> None:
     settings.POOLING = {"GROUPS": {"notes": ["app.Nota"]}}
     assert Note.objects.count() == 0
+    assert ask(make({"max_size": 1}), "SELECT 1") == ((1,),)  # on a connection that is made now
     with pytest.raises(ImproperlyConfigured, match=r"app\.Note"):
         Note.objects.create()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, connections, migrations, transaction
@@ -129,8 +130,16 @@ def from_another_thread() -> None:
     thread.join()
 
 
+def in_a_loop(work: Callable[[], Awaitable[Any]]) -> None:
+    async def run() -> None:
+        await work()
+        await sync_to_async(connections.close_all)()  # those of the thread that did it
+
+    asyncio.run(run())
+
+
 def asynchronously() -> None:
-    asyncio.run(Note.objects.aupdate(text="new"))
+    in_a_loop(lambda: Note.objects.aupdate(text="new"))
 
 
 def migrated() -> None:
@@ -224,7 +233,7 @@ def test_a_view(path: str, atomic_requests: bool, monkeypatch: pytest.MonkeyPatc
 def test_a_view_under_asgi() -> None:
     Note.objects.create(text="old")
     assert cached() == "old"
-    asyncio.run(AsyncClient().get("/write_async"))
+    in_a_loop(lambda: AsyncClient().get("/write_async"))
     assert page() == "by an async view"
 
 

@@ -8,12 +8,14 @@ too often, and keeps what it said for the next time.
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .tables import Tables, Then
 
 _NOTHING: frozenset[str] = frozenset()
+_SETTING = re.compile(rb"SET\s(?!\s*STATEMENT\b)[^;]*\Z", re.IGNORECASE)
 
 
 class Watch(Protocol):
@@ -60,6 +62,9 @@ class WriteRecord:
             self._query(query)
             return
         statement = query.encode("utf-8", "surrogateescape") if isinstance(query, str) else bytes(query)
+        if not self.written and _SETTING.match(statement):
+            self._query(query)  # a session's settings: with nothing written they end nothing
+            return
         names, then = self._examine(statement)
         if not self.written or not (then or (names and self._commits_at_once())):
             self._query(query)
