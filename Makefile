@@ -38,12 +38,12 @@ check: setup
 	@$(PY) scripts/import_rules.py
 	@$(PY) manage.py check
 	@$(PY) -W "ignore:Got an error checking a consistent:RuntimeWarning" manage.py makemigrations --check --dry-run
-	@$(PY) -m mkdocs --quiet build --strict
+	@$(PY) -m mkdocs build --strict
 
 # The banner of the theme is about a version of MkDocs that is not the one required.
 check manual: export NO_MKDOCS_2_WARNING := 1
 manual: setup
-	@$(PY) -m mkdocs --quiet build --strict
+	@$(PY) -m mkdocs build --strict
 	@echo 'The manual is in .run/manual/index.html'
 
 bench: setup

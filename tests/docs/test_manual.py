@@ -34,7 +34,7 @@ def reference() -> str:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("manual")
-    command = [sys.executable, "-m", "mkdocs", "--quiet", "build", "--strict", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -52,6 +52,12 @@ def test_it_is_built_strictly_and_fetches_nothing_from_elsewhere(built: Path) ->
         fetched += re.findall(r'<link\b[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*href="([^"]+)"', text)
         fetched += re.findall(r'<link\b[^>]*href="([^"]+)"[^>]*rel="(?:stylesheet|preconnect|icon)"', text)
         assert not [one for one in fetched if "//" in one], page
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_from_outside_the_manual_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text("utf-8")):
+        assert (ROOT / target).exists(), target
 
 
 def test_docstrings_are_in_the_reference(built: Path) -> None:
