@@ -239,7 +239,9 @@ def table(title: str, server: PrivateServer, works: dict[str, Work], rounds: int
         rates = [statistics.median(one.rate for one in found[name, clients]) for clients in CLIENTS]
         # Under load: a server that is seldom asked spends more on waking up than on the work.
         cpu = statistics.median(one.cpu for one in found[name, CLIENTS[-1]])
-        rows.append([name, *(f"{rate:,.0f}" for rate in rates), f"{cpu:.0f}", f"{1e6 / cpu:,.0f}"])
+        # The kernel counts in hundredths of a second: in a very short run there may be none.
+        last = [f"{cpu:.0f}", f"{1e6 / cpu:,.0f}"] if cpu else ["too short", "too short"]
+        rows.append([name, *(f"{rate:,.0f}" for rate in rates), *last])
     lines = [head, ["--", *["--:" for _ in head[1:]]], *rows]
     return f"{title}\n\n" + "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
