@@ -163,8 +163,8 @@ def errors() -> str:
             continue
         if not cls.__doc__:
             raise ManualError(f"pooling.errors.{name} has no docstring.")
-        base = "" if cls is errors.PoolingError else f" ({', '.join(f'`{one.__name__}`' for one in cls.__bases__)})"
-        parts.append(f"### `{name}`\n\n{as_markdown(cls.__doc__)}{base and f' Base:{base[1:]}'}")
+        bases = " and ".join(f"`{one.__name__}`" for one in cls.__bases__ if one is not Exception)
+        parts.append(f"### `{name}`\n\n{as_markdown(cls.__doc__)}" + (f"\n\nIt is a {bases}." if bases else ""))
     return "\n\n".join(parts)
 
 
