@@ -21,7 +21,6 @@ from . import conf, hold, runtime
 from .cache import answers, keys, vary
 from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
-from .cache.tracking import Tracker
 from .cache.vary import vary_by
 from .errors import StoreUnavailable
 from .single_flight import FOLLOWED, Pass
@@ -68,10 +67,16 @@ def locked_cache(
 
     GET and HEAD share an entry. HEAD makes none. A request with an Authorization header is neither answered from the
     cache nor stored, unless ``vary_on`` has "header:Authorization". ``Cache-Control: no-cache`` of a request is
-    ignored, as in cache_page: a visitor must not be able to make the site compute. Unlike cache_page nothing is added
-    to the answer's Cache-Control: a browser's copy could not be invalidated. Inside a `locked` hold a page may be
+    ignored, as in cache_page: a visitor must not be able to make the site compute. Inside a `locked` hold a page may be
     taken from the cache, but none is stored. In a transaction in which a miss could not take its locks, LockOrderError
     is raised for hits, too.
+
+    A page that may be stored gets an ETag, ``Vary`` for what ``vary_on`` names, and, unlike cache_page, no max-age but
+    ``Cache-Control: no-cache`` (with ``private``, if visitors have pages of their own): a browser's copy cannot be
+    invalidated, so it is kept but asked about before each use, and the answer is a 304 without the body as long as the
+    page is the same. What the view sets itself is kept. The view does not see the request's conditions (If-None-Match,
+    Range, …): it makes the whole page, which is then compared. A hit has ``Age``, the seconds since the page was made.
+    POOLING["ETAGS"] = False leaves all of that but ``Age`` out, for middleware that changes the page for each visitor.
 
     The view gets ``key(request, *args, **kwargs)``, the key of its entry; ``invalidate(*args, **kwargs)``, which does
     `invalidate` for the groups that it reads with these arguments (without the request; a callable in ``reads`` gets
@@ -152,7 +157,7 @@ class View:
             return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
         try:
             while looked.page is None:
-                with Tracker(request) as tracker:
+                with at.tracking() as tracker:
                     given = at.run_arguments(tracker, skip=looked.skip)
                     response = self.run(given.pop("spec"), request, args, kwargs, func=at.looking_again(), **given)
                 if response is not FOLLOWED:
@@ -182,7 +187,7 @@ class View:
             return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
         try:
             while looked.page is None:
-                with Tracker(request) as tracker:
+                with at.tracking() as tracker:
                     given = at.run_arguments(tracker, skip=looked.skip)
                     response = await self.run_async(
                         given.pop("spec"), request, args, kwargs, func=at.looking_again_async(), **given

@@ -36,6 +36,7 @@ class Settings:
     STORE_BUDGET: float = 0.25
     NEAR_CACHE_BYTES: int = 64 * 1024 * 1024
     NEAR_HEARTBEAT: float = 1.0
+    ETAGS: bool = True
     ENABLED: bool = True
 
     @cached_property
@@ -120,6 +121,7 @@ _VALIDATORS = {
     "STORE_BUDGET": _seconds,
     "NEAR_CACHE_BYTES": _size,
     "NEAR_HEARTBEAT": _seconds,
+    "ETAGS": _flag,
     "ENABLED": _flag,
 }
 

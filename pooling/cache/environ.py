@@ -5,7 +5,7 @@ Without them a view could reach session and CSRF cookies past ``request.COOKIES`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.http.request import HttpHeaders
@@ -18,8 +18,10 @@ class Environ(dict[str, Any]):
     """``request.META``: reads come from a copy, so that they can be seen; writes go to the original as well, which the
     server and the middleware have references to."""
 
-    def __init__(self, original: dict[str, Any], note: Callable[[str], None]) -> None:
+    def __init__(self, original: dict[str, Any], note: Callable[[str], None], hidden: Sequence[str] = ()) -> None:
         super().__init__(original)
+        for key in hidden:
+            super().pop(key, None)
         self._original = original
         self._note = note
 
@@ -105,9 +107,12 @@ class Environ(dict[str, Any]):
 class Headers(HttpHeaders):
     """``request.headers``."""
 
-    def __init__(self, original: HttpHeaders, note: Callable[[str], None]) -> None:
-        # A copy of the parsed headers: parsing META again would cost more and look at all of it.
+    def __init__(self, original: HttpHeaders, note: Callable[[str], None], hidden: Sequence[str] = ()) -> None:
+        # The parsed headers: parsing META again would cost more and look at all of it.
         self._store = original._store
+        if hidden:
+            names = {key.removeprefix("HTTP_").replace("_", "-").lower() for key in hidden}
+            self._store = {name: pair for name, pair in original._store.items() if name not in names}
         self._note = note
 
     def __getitem__(self, name: str) -> str:

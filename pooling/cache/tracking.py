@@ -8,7 +8,7 @@ so that the middleware finds what it left there. What middleware handed over bef
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -30,10 +30,14 @@ _quiet: ContextVar[tuple[int, ...]] = ContextVar("pooling_quiet", default=())
 
 
 class Tracker:
-    """Context manager around the run of a view (and the rendering of its answer). ``touched`` says what it used."""
+    """Context manager around the run of a view (and the rendering of its answer). ``touched`` says what it used.
 
-    def __init__(self, request: Any) -> None:
+    The view does not see what ``hidden`` names of META.
+    """
+
+    def __init__(self, request: Any, *, hidden: Sequence[str] = ()) -> None:
         self.request = request
+        self.hidden = hidden
         self.touched: set[str] = set()
         self.session_modified = False
         self._originals: dict[str, Any] = {}
@@ -78,8 +82,8 @@ class Tracker:
             self._replace("_messages", _Watched(state["_messages"], lambda: self.note(MESSAGES)))
         self._replace("COOKIES", _Cookies(request.COOKIES, self.note))
         self._csrf_flag = request.META.pop(_CSRF_FLAG, None)
-        self._replace("headers", Headers(request.headers, self.note))
-        environ = Environ(request.META, self.note)
+        self._replace("headers", Headers(request.headers, self.note, self.hidden))
+        environ = Environ(request.META, self.note, self.hidden)
         if getattr(request, "environ", None) is request.META:
             self._replace("environ", environ)
         self._replace("META", environ)

@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -25,6 +26,8 @@ from .tracking import ALL_COOKIES, CSRF, MESSAGES, SESSION, USER, Tracker
 
 _NAMES = ("user", "session", "cookie:NAME", "header:NAME", "language", "csrf")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BY_COOKIE = ("user", "session", "cookie:", "csrf")
+_PERSONAL = (*_BY_COOKIE, "header:cookie", "header:authorization")
 Callback = Callable[[Any], "str | None"]
 
 
@@ -62,6 +65,19 @@ class VaryOn:
 
     items: tuple[str, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+
+    @cached_property
+    def personal(self) -> bool:
+        """Do visitors get pages of their own, which nobody between here and them may keep?"""
+        return bool(self.callbacks) or any(item.startswith(_PERSONAL) for item in self.items)
+
+    @cached_property
+    def headers(self) -> tuple[str, ...]:
+        """The request headers by which an answer's ``Vary`` says this to other caches."""
+        names = {item.removeprefix("header:") for item in self.items if item.startswith("header:")}
+        if any(item.startswith(_BY_COOKIE) for item in self.items):
+            names.add("Cookie")
+        return tuple(sorted(names))
 
     @classmethod
     def parse(cls, value: Any) -> VaryOn:

@@ -15,7 +15,7 @@ from pooling.conf import Settings, parse
 
 TEXTS = ["CACHE_ALIAS", "KEY_PREFIX"]
 SECONDS = ["LOCK_WAIT", "LOCK_LEASE", "STORE_BUDGET", "NEAR_HEARTBEAT"]
-FLAGS = ["FENCE", "ENABLED"]
+FLAGS = ["FENCE", "ETAGS", "ENABLED"]
 
 BAD = [
     *((key, value) for key in TEXTS for value in ("", None, 7, ["default"])),
