@@ -34,6 +34,7 @@ class Settings:
     FENCE: bool = True
     ON_STORE_DOWN: str = "refuse"
     STORE_BUDGET: float = 0.25
+    ENTRY_BYTES: int = 1024 * 1024
     NEAR_CACHE_BYTES: int = 64 * 1024 * 1024
     NEAR_HEARTBEAT: float = 1.0
     ETAGS: bool = True
@@ -119,6 +120,7 @@ _VALIDATORS = {
     "FENCE": _flag,
     "ON_STORE_DOWN": _on_store_down,
     "STORE_BUDGET": _seconds,
+    "ENTRY_BYTES": _size,
     "NEAR_CACHE_BYTES": _size,
     "NEAR_HEARTBEAT": _seconds,
     "ETAGS": _flag,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import AsyncToSync, sync_to_async
 
 from . import conf, frames, runtime, steps
-from .cache import answers, frame, storable, validators, vary
+from .cache import answers, frame, keys, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
 from .errors import LockTimeout
@@ -59,7 +59,11 @@ class Pass:
         self.plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
         self.epochs = read_epochs(self.plan.reads)
         self.groupless = not self.plan.reads
-        self.base = view.key_of(self.request, self.args, self.kwargs, values)
+        self.unkeyed: str | None = None
+        try:
+            self.base = view.key_of(self.request, self.args, self.kwargs, values)
+        except keys.NoKey as error:
+            self.base, self.unkeyed = "", str(error)
         self.store = view.store()
         self.nested = bool(runtime.manager().current())
         self.etags = conf.settings().ETAGS
@@ -87,11 +91,11 @@ class Pass:
         return self.first_look()
 
     def may_store(self) -> bool:
-        return self.method == "GET" and not self.nested and not self.groupless
+        return self.method == "GET" and not (self.nested or self.groupless or self.unkeyed)
 
     def look(self) -> Looked:
-        if self.groupless:
-            return Looked(self.base)  # nobody could ever invalidate it
+        if self.groupless or self.unkeyed:
+            return Looked(self.base)  # nobody could ever invalidate it, or tell it from others
         return answers.look(self.store, self.base, self.epochs, self.request)
 
     def hit(self, looked: Looked) -> Any:
@@ -100,7 +104,7 @@ class Pass:
         response = answers.answer(page, self.method)
         if self.nested:
             validators.withdraw(response)
-        elif self.etags:
+        else:
             response = validators.answer(self.request, response)
         response.headers["Age"] = answers.age(page)
         if self.collapsed:
@@ -109,8 +113,8 @@ class Pass:
 
     def tracking(self) -> Tracker:
         """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
-        hidden = validators.HIDDEN if self.etags and self.may_store() else ()
-        self.tracker = Tracker(self.request, hidden=hidden)
+        hidden = validators.HIDDEN if self.may_store() else ()
+        self.tracker = Tracker(self.request, hidden=hidden, selection=self.view.options.vary_on.query)
         return self.tracker
 
     def run_arguments(self, tracker: Tracker, *, skip: bool) -> dict[str, Any]:
@@ -214,7 +218,10 @@ class Pass:
         why = storable.why_not(self.method, response)
         if why is not None:
             return why
-        touched = self.values.uncovered(tracker)
+        size, most = len(response.content), conf.settings().ENTRY_BYTES
+        if size > most:
+            return f"{size} bytes, above ENTRY_BYTES {most}"
+        touched = self.values.uncovered(tracker, storable.vary_names(response.get("Vary", "")))
         if touched:
             self.view.warn(touched)
             return f"touched {', '.join(touched)}"
@@ -224,7 +231,7 @@ class Pass:
 
     def computed(self, response: Any) -> Any:
         outcome = self.outcome
-        if self.etags and self.may_store():
+        if self.may_store():
             response = validators.answer(self.request, response)
         parts = [f"fwd={self.looked.why}"]
         if outcome.stored:
@@ -234,6 +241,8 @@ class Pass:
             detail = (
                 "reads name no group"
                 if self.groupless
+                else self.unkeyed
+                if self.unkeyed
                 else "inside a lock or transaction"
                 if self.nested
                 else f"method {self.method}"
