@@ -35,8 +35,11 @@ class Settings:
     ``ON_STORE_DOWN``     "refuse": while Redis is down, views that write raise StoreUnavailable. "fence": they go on,
                           kept apart by the rows of their fences.
     ``STORE_BUDGET``      seconds that one request to Redis may take, connecting included.
+    ``ENTRY_BYTES``       bytes of the largest answer that is stored; larger ones are delivered and not stored.
     ``NEAR_CACHE_BYTES``  bytes for the near cache to come.
     ``NEAR_HEARTBEAT``    seconds, for the near cache to come.
+    ``ETAGS``             False: cached pages get no ``ETag``, ``Vary`` or ``Cache-Control`` of ours; for middleware that
+                          changes the page for each visitor.
     ``ENABLED``           False: no locks, no cache, views just run.
     """
 
@@ -49,8 +52,10 @@ class Settings:
     FENCE: bool = True
     ON_STORE_DOWN: str = "refuse"
     STORE_BUDGET: float = 0.25
+    ENTRY_BYTES: int = 1024 * 1024
     NEAR_CACHE_BYTES: int = 64 * 1024 * 1024
     NEAR_HEARTBEAT: float = 1.0
+    ETAGS: bool = True
     ENABLED: bool = True
 
     @cached_property
@@ -133,8 +138,10 @@ _VALIDATORS = {
     "FENCE": _flag,
     "ON_STORE_DOWN": _on_store_down,
     "STORE_BUDGET": _seconds,
+    "ENTRY_BYTES": _size,
     "NEAR_CACHE_BYTES": _size,
     "NEAR_HEARTBEAT": _seconds,
+    "ETAGS": _flag,
     "ENABLED": _flag,
 }
 
