@@ -38,8 +38,8 @@ class Settings:
     ``ENTRY_BYTES``       bytes of the largest answer that is stored; larger ones are delivered and not stored.
     ``NEAR_CACHE_BYTES``  bytes for the near cache to come.
     ``NEAR_HEARTBEAT``    seconds, for the near cache to come.
-    ``ETAGS``             False: cached pages get no ``ETag``, ``Vary`` or ``Cache-Control`` of ours; for middleware that
-                          changes the page for each visitor.
+    ``ETAGS``             False: cached pages get no ``ETag``, ``Vary`` or ``Cache-Control`` of ours; for middlewares
+                          that change the page for each visitor.
     ``ENABLED``           False: no locks, no cache, views just run.
     """
 
