@@ -137,7 +137,8 @@ def current_holds(manager: LockManager) -> tuple[Held, ...]:
 
 
 def push(held: Held) -> None:
-    _holds.set((*(hold for hold in _holds.get() if hold.active), held))
+    holds = _holds.get()
+    _holds.set((*[hold for hold in holds if hold.active], held) if holds else (held,))
 
 
 def pop(held: Held) -> None:
@@ -145,7 +146,7 @@ def pop(held: Held) -> None:
     another context than the acquisition, and holds need not end in the order in which they began."""
     holds = _holds.get()
     if holds:
-        _holds.set(tuple(hold for hold in holds if hold is not held and hold.active))
+        _holds.set(tuple([hold for hold in holds if hold is not held and hold.active]))
 
 
 def _after_fork_in_child() -> None:

@@ -6,7 +6,6 @@ Knows no Django and no store in particular; it speaks `pooling.store.protocol.St
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import logging
 import os
@@ -278,7 +277,7 @@ class LockManager:
             return
         self.store.release(asking.request.ticket)
         check_left(asking.plan, asking.holds, left, self.options.ranks, asking.view)
-        asking.request = dataclasses.replace(asking.request, ticket=self._new_ticket(), family=family)
+        asking.request = asking.request._replace(ticket=self._new_ticket(), family=family)
 
     def _new_ticket(self) -> str:
         pid = os.getpid()

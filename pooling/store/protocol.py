@@ -8,8 +8,9 @@ script or one command. Times are seconds, keys of entries and epochs are strings
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from ..groups import Mode
 
@@ -17,8 +18,10 @@ Wants = tuple[tuple[str, Mode], ...]
 Vector = tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LockRequest:
+# Two of these are made for every hold: named tuples, since to make a frozen dataclass takes three times as long.
+
+
+class LockRequest(NamedTuple):
     """Everything that one acquisition asks of the store.
 
     ``ticket``   a nonce made by the client, so that a request sent twice makes no second holder or waiter.
@@ -46,11 +49,10 @@ class LockRequest:
     family: tuple[str, ...] = ()
     follow: str | None = None
     nowait: bool = False
-    owner: Mapping[str, str] = field(default_factory=dict)
+    owner: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A granted ticket. ``token`` grows strictly from grant to grant: max(previous + 1, µs since 1970).
 
     ``vector`` are the values of the request's ``watches``, read in the same step as the grant was made.
