@@ -267,9 +267,9 @@ def snapshot() -> dict[str, Any]:
     """What this process has counted: ``{"groups": [...]}``, those that were waited for longest, all together, first.
 
     Each group has ``group`` (a path, or a fold), ``asked`` (holds that ended and requests that timed out), ``waited``
-    (how many of these had to wait), ``timeouts``, ``writes``, and ``hold`` and ``wait``, each with ``count``; ``total``,
-    ``max``, ``p50``, ``p99`` in seconds (percentiles to a quarter); and ``buckets``, for `merge`. Who did not have to
-    wait counts in ``wait`` with 0.
+    (how many of these had to wait), ``timeouts``, ``writes``, and ``hold`` and ``wait``. Each of the two has ``count``;
+    ``total``, ``max``, ``p50``, ``p99`` in seconds (percentiles to a quarter); and ``buckets``, for `merge`. Who did
+    not have to wait counts in ``wait`` with 0.
     """
     return process.snapshot()
 

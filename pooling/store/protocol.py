@@ -14,6 +14,9 @@ from typing import NamedTuple, Protocol
 
 from ..groups import Mode
 
+# Redis counts in doubles, which know all whole numbers up to 2**53. Below it is room for 2**40 grants more.
+TOKENS_END = 2**53 - 2**40
+
 Wants = tuple[tuple[str, Mode], ...]
 Vector = tuple[bytes, ...]
 
@@ -83,6 +86,13 @@ class Found:
     vector: Vector
 
 
+def checked_token(token: int) -> int:
+    """``token``; ValueError if a store cannot go on from there."""
+    if not 0 <= token < TOKENS_END:
+        raise ValueError(f"A token must be between 0 and {TOKENS_END - 1}, not {token!r}.")
+    return token
+
+
 class Store(Protocol):
     """The store protocol. All methods raise `pooling.StoreUnavailable` when the store cannot be reached."""
 
@@ -115,6 +125,11 @@ class Store(Protocol):
 
     def parties(self, groups: Sequence[str] | None = None) -> list[Party]:
         """Holders and then waiters in queue order; with ``groups`` only those that have or want one of these."""
+        ...
+
+    def advance(self, token: int) -> bool:
+        """Give from now on only tokens above ``token``; was that news? For a store that has forgotten the tokens that
+        it gave, or whose clock is behind another's. ValueError from 2**53 - 2**40 on: beyond that no store counts."""
         ...
 
     # -- epochs
