@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pooling.backends.mysql.tables import Tables, Then
+from pooling.backends.mysql.writes import _SETTING
 
 TABLES = Tables(["shop_product", "shop-tag", "straße"])
 PRODUCT = {"shop_product"}
@@ -175,3 +176,10 @@ def test_a_backslash_escapes_or_does_not_by_sql_mode() -> None:
     statement = rb"UPDATE other SET x = '\'; DELETE FROM shop_product; -- '"
     assert TABLES.examine(statement, backslash=True) == (set(), Then.STAYS)
     assert TABLES.examine(statement, backslash=False) == (MENTIONED, Then.BEGINS)
+
+
+def test_settings_are_told_from_statements_with_settings() -> None:
+    assert _SETTING.match(b"SET SQL_AUTO_IS_NULL = 0")
+    assert _SETTING.match(b"set @x = 'a', autocommit = 1")
+    assert not _SETTING.match(b"SET /* one */ STATEMENT max_statement_time = 1 FOR UPDATE shop_product SET name = 'x'")
+    assert not _SETTING.match(b"SET @x = 1; UPDATE shop_product SET name = 'x'")

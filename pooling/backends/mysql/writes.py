@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from .tables import Tables, Then
 
 _NOTHING: frozenset[str] = frozenset()
-_SETTING = re.compile(rb"SET\s(?!\s*STATEMENT\b)[^;]*\Z", re.IGNORECASE)
+# MariaDB's SET STATEMENT … FOR carries out another statement.
+_SETTING = re.compile(rb"SET\s(?!.*STATEMENT)[^;]*\Z", re.IGNORECASE | re.DOTALL)
 
 
 class Watch(Protocol):
