@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,12 +37,21 @@ class Settings:
     STORE_BUDGET: float = 0.25
     NEAR_CACHE_BYTES: int = 64 * 1024 * 1024
     NEAR_HEARTBEAT: float = 1.0
+    ORDER_LEARNING: bool | str | None = None
     ENABLED: bool = True
 
     @cached_property
     def ranks(self) -> dict[str, int]:
         """Rank of each top-level group that GROUP_ORDER names."""
         return {name: rank for rank, name in enumerate(self.GROUP_ORDER)}
+
+    @cached_property
+    def learns_order(self) -> bool:
+        """Does `pooling.learning` look on? With ORDER_LEARNING None: with DEBUG, and in Django's test environment."""
+        if self.ORDER_LEARNING is not None:
+            return bool(self.ORDER_LEARNING)
+        # What `setup_test_environment` puts there; both Django's and pytest's runner call it.
+        return bool(django_settings.DEBUG) or hasattr(sys.modules.get("django.core.mail"), "outbox")
 
 
 def _text(key: str, value: Any) -> str:
@@ -104,6 +114,12 @@ def _on_store_down(key: str, value: Any) -> str:
     return str(value)
 
 
+def _order_learning(key: str, value: Any) -> bool | str | None:
+    if value is not None and value is not False and not (isinstance(value, str) and value in ("log", "raise")):
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must be None, False, 'log' or 'raise', not {value!r}.")
+    return value
+
+
 def _seconds(key: str, value: Any) -> float:
     return seconds(f"POOLING[{key!r}]", value)
 
@@ -120,6 +136,7 @@ _VALIDATORS = {
     "STORE_BUDGET": _seconds,
     "NEAR_CACHE_BYTES": _size,
     "NEAR_HEARTBEAT": _seconds,
+    "ORDER_LEARNING": _order_learning,
     "ENABLED": _flag,
 }
 
@@ -150,7 +167,7 @@ def settings() -> Settings:
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
     global _current
-    if setting == "POOLING":
+    if setting in ("POOLING", "DEBUG"):  # which decides on ORDER_LEARNING where that is None
         _current = None
 
 
