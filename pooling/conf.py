@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from . import _numbers
+from ._names import nearest
 from .errors import GroupError
 from .groups import validate
 
@@ -148,8 +148,7 @@ def parse(raw: Any) -> Settings:
     values: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in _VALIDATORS:
-            near = difflib.get_close_matches(str(key).upper(), _VALIDATORS, n=1, cutoff=0.0)[0]
-            raise ImproperlyConfigured(f"POOLING has no key {key!r}. Did you mean {near!r}?")
+            raise ImproperlyConfigured(f"POOLING has no key {key!r}. {nearest(key, _VALIDATORS)}")
         values[key] = _VALIDATORS[key](key, value)
     return dataclasses.replace(Settings(), **values)
 
