@@ -20,7 +20,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.mysql import base as mysql
-from django.utils.asyncio import async_unsafe
 from django.utils.functional import cached_property
 
 from pooling.errors import PoolTimeout
@@ -163,7 +162,7 @@ class DatabaseWrapper(Releasing):
 
     # ----- checkout -----
 
-    @async_unsafe
+    # Django's own `connect`, which this calls and which calls the next, looks for a running event loop.
     def connect(self) -> None:
         self._checking_out = self._pool_option is not None
         try:
@@ -176,7 +175,6 @@ class DatabaseWrapper(Releasing):
         finally:
             self._checking_out = False
 
-    @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._pool_option is None:
             # What makes and drops test databases is not pooled, but needs the same credentials.

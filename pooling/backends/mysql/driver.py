@@ -22,6 +22,7 @@ from pooling._numbers import MOST_SECONDS
 from pooling.pool import Failure
 
 from .credentials import Credentials
+from .deadline import Deadline
 from .options import BackendOptions
 from .record import FORGET_MESSAGES, SessionRecord
 from .tcp import TcpKeepalive
@@ -82,8 +83,9 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     def closed(self) -> int:
         return int(not self.open)
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, deadline: Deadline | None = None, **kwargs: Any) -> None:
         self.fd = -1
+        self._deadline = deadline
         self.abandoned = self.read_only = False
         self._cursors: list[weakref.ref[Any]] = []
         self._cursors_limit = _CURSORS
@@ -258,6 +260,11 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         self.dirty = True
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            # Called by the constructor, and the first thing that is said after the login. That had its time limit, and
+            # nothing that follows has one.
+            deadline.start(self.fileno())
         super().set_character_set(charset, collation)
 
     def set_server_option(self, option: int) -> Any:
@@ -375,7 +382,13 @@ class MySQLDriver:
             # The client library counts whole seconds, and 0 means for ever.
             ours = max(1, math.ceil(timeout))
             params["connect_timeout"] = min(limit, ours) if limit else ours
-        connection = self._open(params)
+        deadline = Deadline(params.get("connect_timeout") or _PATIENCE)
+        try:
+            return self._made(self._open({**params, "deadline": deadline}))
+        finally:
+            deadline.over()
+
+    def _made(self, connection: Connection) -> Connection:
         connection.multiplexed = self.options.release == "transaction"
         connection.starting = self.options.start_transaction
         try:
