@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import frames, runtime, steps
-from .cache import answers, frame, grace, storable, vary
+from . import conf, frames, runtime, steps
+from .cache import answers, frame, grace, keys, near, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
 from .errors import LockTimeout, PoolingError, StoreUnavailable
@@ -82,9 +82,14 @@ class Pass:
         self.plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
         self.epochs = read_epochs(self.plan.reads)
         self.groupless = not self.plan.reads
-        self.base = view.key_of(self.request, self.args, self.kwargs, values)
+        self.unkeyed: str | None = None
+        try:
+            self.base = view.key_of(self.request, self.args, self.kwargs, values)
+        except keys.NoKey as error:
+            self.base, self.unkeyed = "", str(error)
         self.store = view.store()
         self.nested = bool(runtime.manager().current())
+        self.etags = conf.settings().ETAGS
 
     def first_look(self) -> Any:
         """Look into the store; the answer, AGAIN if there is none yet. LockOrderError inside a transaction in which a
@@ -94,7 +99,8 @@ class Pass:
             view.reading, view.func, (self.request, *self.args), self.kwargs, declined=view.taken_over.is_declined
         )
         steps.check_transactions(call, self.plan)
-        looked = self.seek()
+        # Not in a hold: what that one renewed when it was granted may not have been told yet.
+        looked = self.seek(pushed=view.options.level == "near" and not self.nested)
         # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
         self.resource = "//" + looked.key
         self.why = "stale" if looked.page is not None else looked.why
@@ -112,23 +118,27 @@ class Pass:
         return self.first_look()
 
     def may_store(self) -> bool:
-        return self.method == "GET" and not self.nested and not self.groupless
+        return self.method == "GET" and not (self.nested or self.groupless or self.unkeyed)
 
-    def look(self) -> Looked:
-        if self.groupless:
-            return Looked(self.base)  # nobody could ever invalidate it
-        return answers.look(self.store, self.base, self.epochs, self.request)
+    def look(self, *, pushed: bool = False) -> Looked:
+        if self.groupless or self.unkeyed:
+            return Looked(self.base)  # nobody could ever invalidate it, or tell it from others
+        if self.view.options.level == "remote":
+            return answers.look(self.store, self.base, self.epochs, self.request)
+        return near.look(runtime.bodies(), self.store, self.base, self.epochs, self.request, pushed=pushed)
 
-    def seek(self) -> Looked:
+    def seek(self, *, pushed: bool = False) -> Looked:
         """Look, and see what could be served besides a page that counts."""
         options = self.view.options
         asked = grace.monotonic()
-        self.now = looked = self.look()
+        self.now = looked = self.look(pushed=pushed)
         self.spare = None
         page = looked.page
         if page is not None:
             if options.grace:
-                grace.sightings.note(looked.key, page.vector, asked)
+                # What the server tells unasked may be as old as the heartbeat allows.
+                late = conf.settings().NEAR_HEARTBEAT if pushed else 0.0
+                grace.sightings.note(looked.key, page.vector, asked - late)
             if not self.collapsed and self.may_store() and grace.is_due(page):
                 self.spare = grace.Spare(looked.key, page)
         elif looked.old is not None and options.grace and not self.nested:
@@ -149,8 +159,22 @@ class Pass:
             return self.from_spare()  # what it made would be of no use to others
         return AGAIN
 
-    def hit(self, page: frame.Page) -> Any:
+    def forget_spare(self) -> None:
+        """There is a newer page in the store than the good one in this process's memory."""
+        if self.spare is not None:
+            runtime.bodies().drop(self.spare.key, self.spare.page)
+
+    def response_of(self, page: frame.Page) -> Any:
         response = answers.answer(page, self.method)
+        if self.nested:
+            validators.withdraw(response)
+        else:
+            response = validators.answer(self.request, response)
+        response.headers["Age"] = answers.age(page)
+        return response
+
+    def hit(self, page: frame.Page) -> Any:
+        response = self.response_of(page)
         if self.collapsed:
             return answers.status(response, f"fwd={self.why}", "collapsed")
         return answers.status(response, "hit", f"ttl={answers.remaining(page)}")
@@ -163,7 +187,7 @@ class Pass:
         else:
             ttl = -max(1, math.ceil(spare.age()))
             detail = detail or ("written" if spare.written else "expired")
-        return answers.status(answers.answer(spare.page, self.method), *(parts or ("hit", f"ttl={ttl}")), detail=detail)
+        return answers.status(self.response_of(spare.page), *(parts or ("hit", f"ttl={ttl}")), detail=detail)
 
     def may_attempt(self) -> bool:
         """Is there a page that is served if somebody else is making the new one?"""
@@ -216,6 +240,12 @@ class Pass:
             flight, self.flight = self.flight, None
             if flight is not None:
                 flights.land(self.resource, flight)
+
+    def tracking(self) -> Tracker:
+        """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
+        hidden = validators.HIDDEN if self.may_store() else ()
+        self.tracker = Tracker(self.request, hidden=hidden, selection=self.view.options.vary_on.query)
+        return self.tracker
 
     def run_arguments(self, tracker: Tracker) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
@@ -284,7 +314,9 @@ class Pass:
         page = dataclasses.replace(spare.page, failed=grace.wall())
         ttl = page.created + page.ttl + self.view.options.grace - page.failed
         try:
-            if self.look().page is None:  # another may have made it beside this one
+            with self.tracker.quiet():
+                found = self.look().page
+            if found is None:  # or else another has made it beside this one
                 self.store.put(spare.key, frame.encode(page), ttl, (), ())
         except StoreUnavailable as error:
             logger.warning("%s failed, and others will try as well: %s", self.view.name, error)
@@ -318,9 +350,15 @@ class Pass:
     def came_meanwhile(self) -> bool:
         if not self.may_store():
             return False
-        page = self.look().page
-        # A good page that is to be renewed is there all the time.
-        return page is not None and (self.spare is None or page != self.spare.page)
+        with self.tracker.quiet():  # the cache's own look at the headers that pages vary on
+            if self.spare is None or not self.spare.good:
+                return self.look().page is not None
+            # A good page that is to be renewed is there all the time, and it is in this process's memory as well.
+            page = answers.look(self.store, self.base, self.epochs, self.request).page
+            if page is None or page == self.spare.page:
+                return False
+            self.forget_spare()
+            return True
 
     @contextmanager
     def making(self) -> Iterator[None]:
@@ -343,18 +381,9 @@ class Pass:
         outcome.why = why = self.why_not(tracker, response)
         options = self.view.options
         if why is None:
-            outcome.stored = answers.save(
-                self.store,
-                self.base,
-                self.epochs,
-                held.vector,
-                self.request,
-                response,
-                options.timeout,
-                grace=options.grace,
-                cost=time.monotonic() - self.began,
-            )
+            outcome.stored = self.save(tracker, held, response)
             if outcome.stored:
+                self.forget_spare()
                 return
             if self.store.epochs(self.epochs) != held.vector:
                 outcome.why = "changed meanwhile"
@@ -369,11 +398,33 @@ class Pass:
         ttl = min(options.timeout, SKIP_SECONDS)
         self.store.put(now.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
 
+    def save(self, tracker: Tracker, held: Any, response: Any) -> bool:
+        vary_on = self.view.options.vary_on
+        names = storable.vary_names(response.get("Vary", ""))  # before ours, whose values are in the base key
+        if self.etags:
+            validators.add(response, personal=vary_on.personal, vary=vary_on.headers)
+        with tracker.quiet():
+            return answers.save(
+                self.store,
+                self.base,
+                self.epochs,
+                held.vector,
+                self.request,
+                response,
+                self.view.options.timeout,
+                names,
+                grace=self.view.options.grace,
+                cost=time.monotonic() - self.began,
+            )
+
     def why_not(self, tracker: Tracker, response: Any) -> str | None:
         why = storable.why_not(self.method, response)
         if why is not None:
             return why
-        touched = self.values.uncovered(tracker)
+        size, most = len(response.content), conf.settings().ENTRY_BYTES
+        if size > most:
+            return f"{size} bytes, above ENTRY_BYTES {most}"
+        touched = self.values.uncovered(tracker, storable.vary_names(response.get("Vary", "")))
         if touched:
             self.view.warn(touched)
             return f"touched {', '.join(touched)}"
@@ -391,6 +442,8 @@ class Pass:
             )
             return self.from_spare(f"fwd={self.why}", f"fwd-status={response.status_code}", detail=FAILED)
         outcome = self.outcome
+        if self.may_store():
+            response = validators.answer(self.request, response)
         parts = [f"fwd={self.why}"]
         if outcome.stored:
             parts.append("stored")
@@ -399,6 +452,8 @@ class Pass:
             detail = (
                 "reads name no group"
                 if self.groupless
+                else self.unkeyed
+                if self.unkeyed
                 else "inside a lock or transaction"
                 if self.nested
                 else f"method {self.method}"

@@ -16,7 +16,7 @@ from django.http import Http404, HttpResponse
 from django.test import RequestFactory
 
 from pooling import LockTimeout, StoreUnavailable, invalidate, locked, locked_cache, runtime
-from pooling.cache import answers, frame, grace
+from pooling.cache import answers, frame, grace, near
 from pooling.cache.grace import RETRY_SECONDS, Sightings
 from pooling.groups import Mode, plan
 
@@ -33,6 +33,7 @@ class Clock:
         monkeypatch.setattr(grace, "monotonic", lambda: monotonic() + self.ahead)
         monkeypatch.setattr(grace, "wall", lambda: real() + self.ahead)
         monkeypatch.setattr(answers, "time", self)
+        monkeypatch.setattr(near, "time", self)
         self.time = lambda: real() + self.ahead
 
     def leap(self, seconds: float) -> None:

@@ -24,7 +24,7 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 
 from pooling import invalidate, locked, locked_cache, runtime, single_flight
-from pooling.cache import answers, frame, grace
+from pooling.cache import answers, frame, grace, near
 from pooling.flights import Flights
 from pooling.groups import covers, read_epochs
 from pooling.locks.manager import LockManager
@@ -56,6 +56,7 @@ class Actor(greenlet.greenlet):
         self.steps = 0
         self.stopped = False
         self.flights = Flights()
+        self.bodies = near.Bodies(1 << 20)
         self.sightings = grace.Sightings()
         self.manager = LockManager(world.steps)  # type: ignore[arg-type]
         self.manager._renewer = Quiet()  # type: ignore[assignment]
@@ -261,7 +262,7 @@ class World:
             tuple(sorted(self.store._epochs._values.items())),
             tuple((key, plainly_entry(entry)) for key, (entry, _) in sorted(entries.items())),
             tuple((name, t.wants, t.grant is not None, t.leading) for name, t in table.tickets.items()),
-            tuple((one.name, one.dead, one.steps, repr(one.seen), repr(one.sightings._new)) for one in self.actors),
+            tuple((one.name, one.dead, one.steps, repr(one.seen), repr(one.sightings._new), repr(one.bodies._kept)) for one in self.actors),
             repr(self.before is not None and sorted(self.before[0]._values.items())),
             repr(self.before is not None and list(self.before[2].tickets)),
         )
@@ -282,6 +283,7 @@ def in_processes() -> Iterator[None]:
     _hub = greenlet.getcurrent()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "manager", lambda: actor().manager)
+        patch.setattr(runtime, "bodies", lambda: actor().bodies)
         patch.setattr(single_flight, "flights", Own("flights"))
         patch.setattr(grace, "sightings", Own("sightings"))
         patch.setattr(grace, "rand", lambda: 0.0)
@@ -298,7 +300,8 @@ def at_time_of(world: World) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grace, "monotonic", clock)
         patch.setattr(grace, "wall", clock)
-        patch.setattr(answers, "time", type("Clock", (), {"time": staticmethod(clock)}))
+        for module in (answers, near):
+            patch.setattr(module, "time", type("Clock", (), {"time": staticmethod(clock)}))
         yield
 
 
@@ -490,7 +493,7 @@ def test_it_finds_a_writer_that_renews_only_at_its_end(monkeypatch: pytest.Monke
     hold = LockTable._hold
 
     def late(self: Any, ticket: Any, now: float) -> None:
-        ticket.request = dataclasses.replace(ticket.request, renews=())
+        ticket.request = ticket.request._replace(renews=())
         hold(self, ticket, now)
 
     monkeypatch.setattr(LockTable, "_hold", late)
