@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from . import conf, hold, runtime
-from .cache import answers, keys, vary
+from .cache import answers, keys, stats, vary
 from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
 from .cache.tracking import Tracker
@@ -75,7 +75,8 @@ def locked_cache(
 
     The view gets ``key(request, *args, **kwargs)``, the key of its entry; ``invalidate(*args, **kwargs)``, which does
     `invalidate` for the groups that it reads with these arguments (without the request; a callable in ``reads`` gets
-    None for it) and so for every other page made from them; and ``__wrapped__``.
+    None for it) and so for every other page made from them; ``stats()``, what this process has counted of its requests
+    (`pooling.cache.stats.CacheStats`; `pooling.cache_stats` has those of all views); and ``__wrapped__``.
 
     TypeError, ValueError, GroupError and ImproperlyConfigured for arguments that make no sense.
     """
@@ -102,22 +103,32 @@ class View:
         self.options = options
         self.func = func
         self.name = _identity(func)
+        self.tally = stats.tally(self.name)
         self.taken_over = TakenOver(getattr(func, "_non_atomic_requests", ()))
 
     def wrapper(self) -> Callable[..., Any]:
         func = self.func
 
         async def awaiting(request: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return await self.respond_async(request, args, kwargs)
+            try:
+                return self.tally.note(await self.respond_async(request, args, kwargs))
+            except BaseException:
+                self.tally.failed()
+                raise
 
         def calling(request: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return self.respond(request, args, kwargs)
+            try:
+                return self.tally.note(self.respond(request, args, kwargs))
+            except BaseException:
+                self.tally.failed()
+                raise
 
         view: Callable[..., Any] = awaiting if is_async_view(func) else calling
         wrapped = cast(Any, functools.update_wrapper(view, func))
         wrapped._non_atomic_requests = self.taken_over
         wrapped.key = self.key
         wrapped.invalidate = self.invalidate
+        wrapped.stats = self.tally.stats
         declare(wrapped, func, self.spec)
         return cast("Callable[..., Any]", wrapped)
 

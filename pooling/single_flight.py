@@ -49,6 +49,7 @@ class Pass:
         self.values = vary.Values()
         self.collapsed = False
         self.follows = 0
+        self.asked = self.begun = time.perf_counter()  # when it last asked for the locks; when the view was called
         self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
 
     def open(self, values: vary.Values) -> None:
@@ -103,6 +104,7 @@ class Pass:
 
     def run_arguments(self, tracker: Tracker, *, skip: bool) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
+        self.asked = time.perf_counter()
         spec = self.view.reading
         left = self.deadline - time.monotonic()
         if self.collapsed:
@@ -127,6 +129,7 @@ class Pass:
         """After waiting for another's computation: is the page there now?"""
         self.collapsed = True
         self.follows += 1
+        self.view.tally.waited(time.perf_counter() - self.asked)
         return self.look()
 
     def looking_again(self) -> Callable[..., Any]:
@@ -139,6 +142,7 @@ class Pass:
             if self.came_meanwhile():
                 return FOLLOWED
             self.started = True
+            self.begun = time.perf_counter()
             return func(*args, **kwargs)
 
         return view
@@ -151,6 +155,7 @@ class Pass:
             if self.came_meanwhile():
                 return FOLLOWED
             self.started = True
+            self.begun = time.perf_counter()
             return await func(*args, **kwargs)
 
         return view
@@ -193,6 +198,7 @@ class Pass:
         return None
 
     def computed(self, response: Any) -> Any:
+        self.view.tally.computed(time.perf_counter() - self.begun)
         outcome = self.outcome
         parts = [f"fwd={self.looked.why}"]
         if outcome.stored:

@@ -11,6 +11,7 @@ from django.http import HttpResponse
 
 from ..store.protocol import Store, Vector
 from . import frame, keys, storable
+from .stats import TOLD
 
 NAME = "pooling"
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -92,6 +93,7 @@ def remaining(page: frame.Page) -> int:
 def status(response: Any, *parts: str, detail: str | None = None) -> Any:
     """Add ``Cache-Status: pooling; …`` behind what is there; returns the response."""
     if hasattr(response, "headers"):
+        setattr(response, TOLD, (parts, detail))  # for whoever counts
         if detail:
             text = _NOT_PRINTABLE.sub("?", detail).replace("\\", "\\\\").replace('"', '\\"')
             parts = (*parts, f'detail="{text}"')
