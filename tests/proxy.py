@@ -68,6 +68,7 @@ class Proxy:
         self.accepted = 0
         self.links: list[Link] = []
         self.drop_after: int | None = None  # a link is cut when so many bytes have come down on it
+        self.stall_after: int | None = None  # nothing more comes down on a link than so many bytes
         self.delay = 0.0  # seconds that each piece of data is held back, either way
         self._lock = threading.Lock()
         self._up, self._down, self._greets = threading.Event(), threading.Event(), threading.Event()
@@ -200,6 +201,9 @@ class Proxy:
                     link.gone.wait(self.delay)
                 if not link.passes(gate):
                     return
+                if way == "down" and self.stall_after is not None and link.down + len(data) > self.stall_after:
+                    data = data[: max(0, self.stall_after - link.down)]
+                    link.forgotten = True
                 if way == "down" and self.drop_after is not None:
                     data = data[: max(0, self.drop_after - link.down)]
                 sink.sendall(data)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpResponse
 
 from ..store.protocol import Store, Vector
-from . import frame, keys, storable
+from . import frame, keys
 from .stats import TOLD
 
 NAME = "pooling"
@@ -20,26 +21,29 @@ _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What a look into the store found. ``key`` is where the answer stands or would stand; ``why`` is RFC 9211's
-    word for a miss; ``skip``: the last answer could not be stored, do not queue for this one."""
+    word for a miss; ``skip``: the last answer could not be stored, do not queue for this one; ``mark``: what led from
+    the base key to this one."""
 
     key: str
     page: frame.Page | None = None
     why: str = "uri-miss"
     skip: bool = False
+    mark: frame.VaryMark | None = None
 
 
 def look(store: Store, base: str, epochs: tuple[str, ...], request: Any) -> Looked:
     """One fetch, or two where the answer varies on request headers. A page counts only under equal epochs."""
-    key, why = base, "uri-miss"
+    key, why, mark = base, "uri-miss", None
     found = store.fetch(base, epochs)
     entry = frame.decode(found.entry)
     if isinstance(entry, frame.VaryMark):
-        key, why = keys.vary_key(base, header_values(request, entry.names)), "vary-miss"
+        mark = entry
+        key, why = keys.vary_key(base, header_values(request, mark.names)), "vary-miss"
         found = store.fetch(key, epochs)
         entry = frame.decode(found.entry)
     if isinstance(entry, frame.Page):
         if entry.vector == found.vector and time.time() < entry.created + entry.ttl:
-            return Looked(key, entry)
+            return Looked(key, entry, mark=mark)
         return Looked(key, why="stale")
     return Looked(key, why=why, skip=isinstance(entry, frame.SkipMark))
 
@@ -49,11 +53,21 @@ def header_values(request: Any, names: tuple[str, ...]) -> list[tuple[str, str |
 
 
 def save(
-    store: Store, base: str, epochs: tuple[str, ...], vector: Vector, request: Any, response: Any, ttl: float
+    store: Store,
+    base: str,
+    epochs: tuple[str, ...],
+    vector: Vector,
+    request: Any,
+    response: Any,
+    ttl: float,
+    vary: Iterable[str],
 ) -> bool:
-    """Store an answer that may be stored, if the epochs still have the values of ``vector``; was it stored?"""
+    """Store an answer that may be stored, if the epochs still have the values of ``vector``; was it stored?
+
+    ``vary``: the request headers that tell it from other answers under the same base key.
+    """
     key = base
-    names = set(storable.vary_names(response.get("Vary", "")))
+    names = set(vary)
     mark = frame.decode(store.fetch(base, ()).entry)
     if isinstance(mark, frame.VaryMark):
         # Never fewer than before: another answer of this view may have gone by a header that this one does not name.
@@ -88,6 +102,11 @@ def answer(page: frame.Page, method: str | None) -> HttpResponse:
 def remaining(page: frame.Page) -> int:
     """Seconds until the page expires, rounded down."""
     return int(page.created + page.ttl - time.time())
+
+
+def age(page: frame.Page) -> str:
+    """``Age``: seconds since the page was made (RFC 9111, section 5.1); clocks of machines may differ a little."""
+    return str(max(0, int(time.time() - page.created)))
 
 
 def status(response: Any, *parts: str, detail: str | None = None) -> Any:

@@ -130,7 +130,6 @@ class Tally:
             return response  # POOLING["ENABLED"] is False, or the view returned something that is no response
         parts, detail = told
         word = parts[0]
-        size = len(response.content) if "stored" in parts else 0  # type: ignore[attr-defined]
         with self._mutex:
             if response.status_code == 304:  # type: ignore[attr-defined]
                 self._not_modified += 1
@@ -144,9 +143,8 @@ class Tally:
                 _add(self._bypassed, "method")
             else:
                 _add(self._misses, word.removeprefix("fwd="))
-                if size or "stored" in parts:
+                if "stored" in parts:
                     self._stored += 1
-                    self._stored_bytes += size
                 else:
                     _add(self._not_stored, reason(detail))
         return response
@@ -156,10 +154,11 @@ class Tally:
         with self._mutex:
             self._failed += 1
 
-    def computed(self, seconds: float) -> None:
-        """The view was called after a miss and has answered."""
+    def computed(self, seconds: float, stored_bytes: int) -> None:
+        """The view was called after a miss and has answered; so many bytes of its answer were stored."""
         with self._mutex:
             self._computed += 1
+            self._stored_bytes += stored_bytes
             self._compute_seconds += seconds
 
     def waited(self, seconds: float) -> None:

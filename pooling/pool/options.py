@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from .._names import nearest
 from .._numbers import seconds
 
 
@@ -72,6 +72,10 @@ class PoolOptions:
         for name in ("timeout", "max_lifetime", "max_idle", "reconnect_timeout"):
             object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
 
+        if self.max_size != "auto" and self.budget_dir is not None:
+            raise ValueError(
+                "Pool option 'budget_dir' has an effect only with 'max_size': \"auto\". Set that, or leave it out."
+            )
         for name in ("leak_after", "keepalive"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, seconds(f"Pool option {name!r}", getattr(self, name)))
@@ -86,6 +90,5 @@ class PoolOptions:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in value:
             if name not in known:
-                near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.0)[0]
-                raise ValueError(f"There is no pool option {name!r}. Did you mean {near!r}?")
+                raise ValueError(f"There is no pool option {name!r}. {nearest(name, known)}")
         return cls(**value)

@@ -16,7 +16,7 @@ from .._forks import after_in_child
 from ._epochs import Entries, Epochs
 from ._table import LockTable, Ticket
 from ._waking import waker_of
-from .protocol import Found, Grant, LockRequest, Party, Vector
+from .protocol import Found, Grant, LockRequest, Party, Vector, checked_token
 
 ENTRY_BYTES = 64 * 1024 * 1024
 MAX_EPOCHS = 200_000
@@ -123,6 +123,10 @@ class MemoryStore:
                     entry.expires = expires
             return held
 
+    def advance(self, token: int) -> bool:
+        with self._mutex:
+            return self._table.advance(checked_token(token))
+
     def parties(self, groups: Sequence[str] | None = None) -> list[Party]:
         with self._mutex:
             found = self._table.parties(groups, self._clock())
@@ -140,6 +144,9 @@ class MemoryStore:
     def invalidate(self, names: Sequence[str]) -> None:
         with self._mutex:
             self._epochs.renew(names)
+
+    def known(self, names: Sequence[str]) -> Vector | None:
+        return self.epochs(names)
 
     def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
         # It can always be reached.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -125,6 +126,38 @@ def test_a_connect_that_is_cut_after_any_byte(make: Any, proxy: Proxy) -> None:
     pool.close()
     until(lambda: not proxy.links)
     until(lambda: threading.active_count() <= threads)
+
+
+def test_a_connect_that_stalls_after_any_byte(make: Any, proxy: Proxy) -> None:
+    """In the greeting, the login, or the settings of the session: the user hears of it, and his thread goes on."""
+    wrapper = private(make, proxy, {"max_size": 1, "timeout": 20}, OPTIONS={"connect_timeout": 1})[0]
+    wrapper.ensure_connection()
+    whole = proxy.links[0].down
+    pool = wrapper.pool
+    # Each answer to one of the settings has eleven bytes, as has that to the login. Before them comes the greeting.
+    for bytes_down in (0, 40, *range(whole - 38, whole, 11)):
+        wrapper.close()
+        pool.close()
+        proxy.stall_after = bytes_down
+        with pytest.raises(OperationalError) as caught:
+            wrapper.ensure_connection()
+        assert not isinstance(caught.value.__cause__, MySQLdb.OperationalError)  # the pool says it, not a statement
+        until(lambda: not pool._attempts)
+        assert len(pool._slots) == 0
+        proxy.stall_after = None
+        until(lambda: works(wrapper))
+    sound(pool, [wrapper])
+
+
+def test_a_checkout_tries_again_within_its_timeout(make: Any, proxy: Proxy) -> None:
+    """Connects that are cut before the server knew of them are nobody's business, if one succeeds in time."""
+    wrapper = private(make, proxy, {"max_size": 1, "timeout": 20})[0]
+    identity(wrapper)
+    wrapper.close()
+    proxy.cut()
+    until(lambda: not proxy.links)
+    assert works(wrapper)  # the idle one was dead: another was made without a word
+    assert proxy.accepted == 2
 
 
 def test_a_hanging_connect_counts_and_delays_nobody(make: Any, proxy: Proxy) -> None:
@@ -385,6 +418,53 @@ def test_faults_under_load(make: Any, mariadb: Any, proxy: Proxy, how: str) -> N
         thread.join(30)
         assert not thread.is_alive(), "a thread hangs"
     sound(pool, wrappers[:4])
+
+
+def test_fork_under_load(make: Any, mariadb: Any) -> None:
+    """Children that come into being in the middle of others' statements speak on sessions of their own, and the
+    parent's threads never notice."""
+    wrappers = private(make, mariadb, FOUR, 5)
+    own, busy = wrappers[0], wrappers[1:]
+    pool = own.pool
+    over = threading.Event()
+    asked = [0] * len(busy)
+    unexpected: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            while not over.is_set():
+                assert ask(busy[number], f"SELECT {number}, SLEEP(0.001)") == ((number, 0),)
+                busy[number].close()
+                asked[number] += 1
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            unexpected.append(error)
+
+    threads = [threading.Thread(target=work, args=[number], daemon=True) for number in range(len(busy))]
+    for thread in threads:
+        thread.start()
+    for _ in range(8):
+        before = list(asked)
+        until(lambda: unexpected or all(now > then for now, then in zip(asked, before, strict=True)))  # noqa: B023
+        [[newest]] = ask(own, "SELECT MAX(id) FROM information_schema.processlist")
+        own.close()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # a child that hangs ends by itself
+            code = 1
+            try:
+                code = 0 if identity(own) > newest else 2  # the server counts them
+                own.close()
+                pool.close()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+    over.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "a thread hangs"
+    assert not unexpected
+    sound(pool, busy)
 
 
 # ----- the server is full -----

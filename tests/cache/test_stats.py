@@ -54,6 +54,20 @@ def test_hits_misses_and_what_is_stored() -> None:
     assert counted.saved_seconds == pytest.approx(counted.compute_seconds)
 
 
+def test_an_answer_without_a_body_is_stored_with_one() -> None:
+    client = Client()
+    tag = client.get("/plain")["ETag"]
+    stats.tally("tests.cache.views.plain").start_over()
+    assert client.get("/plain", headers={"If-None-Match": tag}).status_code == 304
+    assert (views.plain.stats().hits, views.plain.stats().not_modified) == (1, 1)
+    note = Note.objects.create(text="four")
+    tag = client.get(f"/note/{note.pk}")["ETag"]
+    views.note.invalidate(pk=note.pk)
+    assert client.get(f"/note/{note.pk}", headers={"If-None-Match": tag}).status_code == 304
+    counted = views.note.stats()
+    assert (counted.stored, counted.stored_bytes, counted.not_modified) == (2, 8, 1)
+
+
 def test_why_not_stored() -> None:
     client = Client(raise_request_exception=False)
     for kind in ("user", "user", "set_cookie", "503"):
@@ -164,7 +178,7 @@ def test_no_count_is_lost_among_threads() -> None:
             for _ in range(2000):
                 tally.note(hit)
                 tally.note(stored)
-                tally.computed(0.5)
+                tally.computed(0.5, 4)
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(work, range(8)))

@@ -67,6 +67,11 @@ def test_sizes_must_fit_together() -> None:
         PoolOptions(max_size=0)
 
 
+def test_an_option_without_effect_is_refused() -> None:
+    with pytest.raises(ValueError, match="'budget_dir' has an effect only with 'max_size': \"auto\""):
+        PoolOptions(budget_dir="/tmp")
+
+
 @pytest.mark.parametrize(
     ("wrong", "near"), [("maxsize", "max_size"), ("TIMEOUT", "timeout"), ("max_wait", "max_waiting")]
 )

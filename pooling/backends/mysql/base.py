@@ -20,7 +20,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.mysql import base as mysql
-from django.utils.asyncio import async_unsafe
 from django.utils.functional import cached_property
 
 from pooling.errors import PoolTimeout
@@ -28,7 +27,7 @@ from pooling.pool import ConnectionPool
 
 from .client import DatabaseClient
 from .creation import DatabaseCreation
-from .driver import Connection, MySQLDriver
+from .driver import Connection, MySQLDriver, plain
 from .fleet import budget
 from .options import BackendOptions, credentials_of
 from .release import Releasing
@@ -56,6 +55,8 @@ class DatabaseWrapper(Releasing):
     client_class = DatabaseClient
     creation_class = DatabaseCreation
     validation_class = DatabaseValidation
+    # What its transactions write can be told to others: see `writes`.
+    tells_writes = True
 
     # One pool for each set of effective parameters: never by alias, which a test run points to another database.
     _connection_pools: ClassVar[dict[Key, ConnectionPool[Connection]]] = {}
@@ -163,7 +164,7 @@ class DatabaseWrapper(Releasing):
 
     # ----- checkout -----
 
-    @async_unsafe
+    # Django's own `connect`, which this calls and which calls the next, looks for a running event loop.
     def connect(self) -> None:
         self._checking_out = self._pool_option is not None
         try:
@@ -176,11 +177,12 @@ class DatabaseWrapper(Releasing):
         finally:
             self._checking_out = False
 
-    @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._pool_option is None:
             # What makes and drops test databases is not pooled, but needs the same credentials.
-            return super().get_new_connection({**conn_params, **credentials_of(self.settings_dict)})
+            params = {**conn_params, **credentials_of(self.settings_dict)}
+            connection = plain(params) if self.alias != NO_DB_ALIAS else None
+            return super().get_new_connection(params) if connection is None else connection
         pool = self._pool_for(conn_params)
         try:
             connection = pool.getconn()

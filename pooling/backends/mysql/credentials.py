@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 from django.utils.module_loading import import_string
+
+from pooling._names import nearest
 
 _KEYS = ("user", "password")
 
@@ -59,9 +60,8 @@ class Credentials:
             )
         for key, value in answer.items():
             if key not in _KEYS:
-                near = difflib.get_close_matches(str(key).lower(), _KEYS, n=1, cutoff=0.0)[0]
                 raise ImproperlyConfigured(
-                    f"The pool's credentials function {self.name} returned {key!r}. Did you mean {near!r}?"
+                    f"The pool's credentials function {self.name} returned {key!r}. {nearest(key, _KEYS)}"
                 )
             if not isinstance(value, str):
                 raise ImproperlyConfigured(

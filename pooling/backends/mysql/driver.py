@@ -22,9 +22,11 @@ from pooling._numbers import MOST_SECONDS
 from pooling.pool import Failure
 
 from .credentials import Credentials
+from .deadline import Deadline
 from .options import BackendOptions
 from .record import FORGET_MESSAGES, SessionRecord
 from .tcp import TcpKeepalive
+from .writes import Watch, WriteRecord
 
 _CAPACITY = frozenset({1040, 1203, 1226})
 # 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
@@ -82,8 +84,9 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     def closed(self) -> int:
         return int(not self.open)
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, deadline: Deadline | None = None, **kwargs: Any) -> None:
         self.fd = -1
+        self._deadline = deadline
         self.abandoned = self.read_only = False
         self._cursors: list[weakref.ref[Any]] = []
         self._cursors_limit = _CURSORS
@@ -258,6 +261,11 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         self.dirty = True
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            # Called by the constructor, and the first thing that is said after the login. That had its time limit, and
+            # nothing that follows has one.
+            deadline.start(self.fileno())
         super().set_character_set(charset, collation)
 
     def set_server_option(self, option: int) -> Any:
@@ -313,6 +321,59 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
     def renew(self, user: str, password: str, database: str) -> None:
         """A new session on the same socket; an empty ``database`` is none."""
         super().change_user(user, password, database)
+
+
+class Watched(WriteRecord, Connection):
+    """A connection that tells which tables its transactions wrote."""
+
+    _query = Connection.query
+
+    def settle(self, *, implicit: bool) -> None:
+        super().settle(implicit=implicit)
+        self.over()
+
+    def start_transaction(self) -> None:
+        self.begun()
+        super().start_transaction()
+
+
+class WatchedPlain(WriteRecord, BaseConnection):  # type: ignore[misc]
+    """The same without a pool."""
+
+    _query = BaseConnection.query
+
+
+_kind: type[Connection] = Connection
+
+
+def watch(by: Watch | None) -> None:
+    """From here on all connections tell ``by`` what they write, or, with None, nobody: that costs a statement nothing.
+
+    Pooled ones that are open already do so, too; without a pool the next ones.
+    """
+    global _kind
+    _kind = Connection if by is None else Watched
+    if by is not None:
+        WriteRecord.watch = by
+    for reference in list(_live.values()):
+        connection = reference()
+        if connection is not None:
+            connection.__class__ = _kind
+
+
+def plain(params: Mapping[str, Any]) -> Any:
+    """A connection without a pool; None if nobody wants to know what it writes."""
+    if _kind is Connection:
+        return None
+    connection = WatchedPlain(**params)
+    _leave_bytes_alone(connection)
+    return connection
+
+
+def _leave_bytes_alone(connection: BaseConnection) -> None:
+    # mysqlclient's encoder of bytes does not work; Django takes it out as well.
+    if connection.encoders.get(bytes) is bytes:
+        connection.encoders.pop(bytes)
 
 
 def _hang_up_all() -> None:
@@ -375,7 +436,13 @@ class MySQLDriver:
             # The client library counts whole seconds, and 0 means for ever.
             ours = max(1, math.ceil(timeout))
             params["connect_timeout"] = min(limit, ours) if limit else ours
-        connection = self._open(params)
+        deadline = Deadline(params.get("connect_timeout") or _PATIENCE)
+        try:
+            return self._made(self._open({**params, "deadline": deadline}))
+        finally:
+            deadline.over()
+
+    def _made(self, connection: Connection) -> Connection:
         connection.multiplexed = self.options.release == "transaction"
         connection.starting = self.options.start_transaction
         try:
@@ -383,9 +450,7 @@ class MySQLDriver:
                 self.tcp_keepalive.apply(connection.fd)
             if self._must_be_encrypted:
                 self._see_that_it_is_encrypted(connection)
-            # mysqlclient's encoder of bytes does not work; Django takes it out as well.
-            if connection.encoders.get(bytes) is bytes:
-                connection.encoders.pop(bytes)
+            _leave_bytes_alone(connection)
             self._initialise(connection)
         except BaseException:
             connection.close()
@@ -394,10 +459,10 @@ class MySQLDriver:
 
     def _open(self, params: dict[str, Any]) -> Connection:
         if self.credentials is None:
-            return Connection(**params)
+            return _kind(**params)
         asked = self.credentials()
         try:
-            return Connection(**{**params, **asked})
+            return _kind(**{**params, **asked})
         except MySQLdb.OperationalError as error:
             if _code(error) != _DENIED:
                 raise
@@ -405,11 +470,11 @@ class MySQLDriver:
             again = self.credentials()
             if again == asked:
                 raise
-        return Connection(**{**params, **again})
+        return _kind(**{**params, **again})
 
     def _see_that_it_is_encrypted(self, connection: Connection) -> None:
         # MariaDB's client library goes on in the clear where the server has no TLS, unless certificates are verified.
-        connection.query(b"SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+        Connection.query(connection, b"SHOW SESSION STATUS LIKE 'Ssl_cipher'")  # nobody's, hence not watched
         if not any(cipher for _, cipher in connection.store_result().fetch_row(0)):
             raise MySQLdb.OperationalError(
                 2026,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from pooling._names import nearest
 
 # What Linux accepts at most.
 _MOST = {"idle": 32767, "interval": 32767, "count": 127}
@@ -52,8 +53,7 @@ class TcpKeepalive:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in value:
             if name not in known:
-                near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.0)[0]
-                raise ValueError(f"The pool option 'tcp_keepalive' has no {name!r}. Did you mean {near!r}?")
+                raise ValueError(f"The pool option 'tcp_keepalive' has no {name!r}. {nearest(name, known)}")
         return cls(**value)
 
     def apply(self, fd: int) -> bool:
