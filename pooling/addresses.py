@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.core.signals import setting_changed
 
 from .cache import keys, vary
@@ -48,11 +49,9 @@ class Addresses:
         kinds = (*map(type, args), *map(type, kwargs.values()))
         alike = None
         if self._remembers and _ALIKE.issuperset(kinds):
-            # The headers from which Django makes out the host, since to do so costs more than all else here.
             alike = (
-                *(request.scheme, meta.get("HTTP_HOST"), meta.get("HTTP_X_FORWARDED_HOST"), meta.get("SERVER_NAME")),
-                *(meta.get("SERVER_PORT"), meta.get("HTTP_X_FORWARDED_PORT"), request.path, query, locale),
-                *(args, tuple(kwargs.items()), kinds, values.pairs),
+                *(request.scheme, _host(meta), request.path, query, locale, values.pairs),
+                *(args, tuple(kwargs.items()), kinds),
             )
             found = self._known.get(alike)
             if found is not None:
@@ -77,6 +76,16 @@ class Addresses:
                 self._known = {}  # rarely: a page that is asked for again is soon known again
             self._known[alike] = address
         return address
+
+
+def _host(meta: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What Django makes out the host from; to do so itself costs more than all else here. No more is read than it
+    would read, since a page around this one is told from others by what is read meanwhile."""
+    forwarded = meta.get("HTTP_X_FORWARDED_HOST") if settings.USE_X_FORWARDED_HOST else None
+    port = meta.get("HTTP_X_FORWARDED_PORT") if settings.USE_X_FORWARDED_PORT else None
+    host = meta.get("HTTP_HOST")
+    named = (meta.get("SERVER_NAME"), meta.get("SERVER_PORT")) if host is None else None
+    return host, forwarded, port, named
 
 
 _all: weakref.WeakSet[Addresses] = weakref.WeakSet()
