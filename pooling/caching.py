@@ -25,7 +25,7 @@ from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
 from .cache.vary import vary_by
 from .errors import StoreUnavailable
-from .single_flight import FOLLOWED, Pass
+from .single_flight import AGAIN, Pass
 from .spec import Spec, declare
 from .wrapping import TakenOver, is_async_view, refuse_undecoratable
 
@@ -45,6 +45,7 @@ def locked_cache(
     key_prefix: str | None = None,
     wait: float | None = None,
     stale: float | None = None,
+    stale_if_error: float | None = None,
     level: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Cache a view's answers for as long as nobody writes what it reads.
@@ -67,7 +68,13 @@ def locked_cache(
     ``key_prefix`` as in cache_page.
     ``wait``       seconds to wait at most for locks and for another request that computes the same page; None:
                    POOLING["LOCK_WAIT"]. LockTimeout after that.
-    ``stale``      not supported yet; ImproperlyConfigured.
+    ``stale``      seconds for which a page may be served after it became old, by a write or by its timeout, while one
+                   request makes the new one; that request waits for it, the others do not. None: nothing old is ever
+                   served. Who gives it accepts answers that are older than the last write by as much, also right
+                   after a visitor's own write.
+    ``stale_if_error``  seconds for which an old page may be served instead of an exception or a 5xx answer of the
+                   view. Http404, PermissionDenied and the like are answers. The error is logged with its traceback to
+                   "pooling.cache"; for 5 s after it nobody tries again. None: errors are raised.
     ``level``      "validated", the default: the body is kept in the process's memory, the versions are asked for each
                    time. "near": these are known, too; the server tells of changes, and what was written elsewhere is
                    seen within POOLING["NEAR_HEARTBEAT"] seconds at the latest, what this process wrote at once.
@@ -93,7 +100,7 @@ def locked_cache(
 
     TypeError, ValueError, GroupError and ImproperlyConfigured for arguments that make no sense.
     """
-    options = CacheOptions.parse(timeout, vary_on, cache, key_prefix, stale, level)
+    options = CacheOptions.parse(timeout, vary_on, cache, key_prefix, stale, level, stale_if_error)
     spec = Spec.make(reads, writes, wait=wait, what="locked_cache")
     if not spec.reads:
         raise TypeError(
@@ -176,22 +183,26 @@ class View:
             return answers.status(response, "fwd=bypass", detail=at.bypass)
         try:
             at.open(self.options.vary_on.values(request))
-            looked = at.first_look()
+            answer = at.first_look()
         except StoreUnavailable as error:
             return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
         try:
-            while looked.page is None:
-                with at.tracking() as tracker:
-                    given = at.run_arguments(tracker, skip=looked.skip)
-                    response = self.run(given.pop("spec"), request, args, kwargs, func=at.looking_again(), **given)
-                if response is not FOLLOWED:
-                    return at.computed(response)
-                looked = at.followed()
-        except StoreUnavailable as error:
-            if at.started:
-                raise
-            return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
-        return at.hit(looked)
+            while answer is AGAIN:
+                with at.flying():
+                    response = at.ride() if at.board() else AGAIN
+                    if response is AGAIN:
+                        with at.tracking() as tracker:
+                            given = at.run_arguments(tracker)
+                            spec, func = given.pop("spec"), at.looking_again()
+                            response = self.run(spec, request, args, kwargs, func=func, **given)
+                answer = at.answered(response)
+        except Exception as error:
+            if (answer := at.instead(error)) is None:
+                if at.started or not isinstance(error, StoreUnavailable):
+                    raise
+                response = self.uncached(request, args, kwargs)
+                return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
+        return answer
 
     async def respond_async(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.require_request(request)
@@ -205,26 +216,27 @@ class View:
             return answers.status(response, "fwd=bypass", detail=at.bypass)
         try:
             at.open(await self.options.vary_on.avalues(request))
-            looked = await at.first_look_async()
+            answer = await at.first_look_async()
         except StoreUnavailable as error:
             response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
             return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
         try:
-            while looked.page is None:
-                with at.tracking() as tracker:
-                    given = at.run_arguments(tracker, skip=looked.skip)
-                    response = await self.run_async(
-                        given.pop("spec"), request, args, kwargs, func=at.looking_again_async(), **given
-                    )
-                if response is not FOLLOWED:
-                    return at.computed(response)
-                looked = at.followed()
-        except StoreUnavailable as error:
-            if at.started:
-                raise
-            response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
-            return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
-        return at.hit(looked)
+            while answer is AGAIN:
+                with at.flying():
+                    response = await at.ride_async() if at.board() else AGAIN
+                    if response is AGAIN:
+                        with at.tracking() as tracker:
+                            given = at.run_arguments(tracker)
+                            spec, func = given.pop("spec"), at.looking_again_async()
+                            response = await self.run_async(spec, request, args, kwargs, func=func, **given)
+                answer = at.answered(response)
+        except Exception as error:
+            if (answer := at.instead(error)) is None:
+                if at.started or not isinstance(error, StoreUnavailable):
+                    raise
+                response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
+                return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
+        return answer
 
     def run(
         self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, func: Any = None, **given: Any

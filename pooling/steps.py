@@ -27,6 +27,7 @@ logger = logging.getLogger("pooling.locks")
 
 UNLOCKED_STREAM = "_pooling_unlocked_stream"
 FOLLOWED = object()  # the result when somebody else computed it: nothing was locked, the view did not run
+REFUSED = object()  # the result of an attempt when somebody was in the way: likewise
 
 
 class Kind(enum.Enum):
@@ -34,6 +35,7 @@ class Kind(enum.Enum):
 
     DATABASE = enum.auto()  # call ``value()`` in the thread that has the context's database connections
     LOCK = enum.auto()  # acquire, with ``value`` as keyword arguments
+    ATTEMPT = enum.auto()  # the same without waiting; None if it would have to
     BODY = enum.auto()  # run the view, or the body of the ``with``
     DONE = enum.auto()  # ``value`` is the result
 
@@ -65,6 +67,7 @@ class Call:
     follow: str | None = None
     after_commit: AfterCommit | None = None
     declined: Callable[[str], bool] | None = None
+    attempt: bool = False  # do not wait for the lock
 
     @property
     def name(self) -> str:
@@ -108,18 +111,21 @@ def steps(call: Call) -> Steps:
         if inside_alone:
             frame.held = Alone.of(plan, call.name, borrowed=True)
         else:
+            asked = {
+                "plan": plan,
+                "lease": call.spec.lease,
+                "watches": call.watches,
+                "follow": call.follow,
+                "view": call.name,
+            }
             try:
-                frame.held = yield (
-                    Kind.LOCK,
-                    {
-                        "plan": plan,
-                        "wait": call.spec.wait,
-                        "lease": call.spec.lease,
-                        "watches": call.watches,
-                        "follow": call.follow,
-                        "view": call.name,
-                    },
-                )
+                if call.attempt:
+                    frame.held = yield Kind.ATTEMPT, asked
+                    if frame.held is None:
+                        yield Kind.DONE, REFUSED
+                        return
+                else:
+                    frame.held = yield Kind.LOCK, {"wait": call.spec.wait, **asked}
             except StoreUnavailable:
                 aliases = call.goes_alone(manager.store, aliases)
                 if not aliases:
@@ -223,13 +229,17 @@ def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool, learn: Callabl
     if covered:
         return open_frames
     _refuse_transactions(call, open_frames, outer)
-    for connection in connections.all(initialized_only=True):
-        # A request that waits for a lock must not keep others from the database meanwhile.
-        if not connection.in_atomic_block and hasattr(connection, "release_if_clean"):
-            connection.release_if_clean()
+    give_back_connections()
     if learn is not None:
         learn()
     return open_frames
+
+
+def give_back_connections() -> None:
+    """Those that nothing needs: a request that waits for another must not keep others from the database meanwhile."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block and hasattr(connection, "release_if_clean"):
+            connection.release_if_clean()
 
 
 def _refuse_transactions(call: Call, open_frames: list[Frame], outer: tuple[Frame, ...]) -> None:

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
         (
             *("conf", "runtime", "fleet", "signals", "spec", "wrapping", "sources"),
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
-            *("addresses", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
+            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),
     (("management",),),

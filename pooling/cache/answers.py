@@ -22,13 +22,16 @@ _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 class Looked:
     """What a look into the store found. ``key`` is where the answer stands or would stand; ``why`` is RFC 9211's
     word for a miss; ``skip``: the last answer could not be stored, do not queue for this one; ``mark``: what led from
-    the base key to this one."""
+    the base key to this one. ``old``: a page that counts no more; ``current`` if only its time is up, and nothing that
+    it was made from was written."""
 
     key: str
     page: frame.Page | None = None
     why: str = "uri-miss"
     skip: bool = False
     mark: frame.VaryMark | None = None
+    old: frame.Page | None = None
+    current: bool = False
 
 
 def look(store: Store, base: str, epochs: tuple[str, ...], request: Any) -> Looked:
@@ -42,9 +45,10 @@ def look(store: Store, base: str, epochs: tuple[str, ...], request: Any) -> Look
         found = store.fetch(key, epochs)
         entry = frame.decode(found.entry)
     if isinstance(entry, frame.Page):
-        if entry.vector == found.vector and time.time() < entry.created + entry.ttl:
+        current = entry.vector == found.vector
+        if current and time.time() < entry.created + entry.ttl:
             return Looked(key, entry, mark=mark)
-        return Looked(key, why="stale")
+        return Looked(key, why="stale", old=entry, current=current)
     return Looked(key, why=why, skip=isinstance(entry, frame.SkipMark))
 
 
@@ -61,10 +65,14 @@ def save(
     response: Any,
     ttl: float,
     vary: Iterable[str],
+    *,
+    grace: float = 0.0,
+    cost: float = 0.0,
 ) -> bool:
     """Store an answer that may be stored, if the epochs still have the values of ``vector``; was it stored?
 
-    ``vary``: the request headers that tell it from other answers under the same base key.
+    ``vary``: the request headers that tell it from other answers under the same base key. ``grace``: for how many
+    seconds the store keeps it after its ``ttl``. ``cost``: seconds that it took to make.
     """
     key = base
     names = set(vary)
@@ -80,13 +88,14 @@ def save(
         vector=vector,
         created=time.time(),
         ttl=ttl,
+        cost=cost,
     )
     if names:
         ordered = tuple(sorted(names))
         key = keys.vary_key(base, header_values(request, ordered))
-        if not store.put(base, frame.encode(frame.VaryMark(ordered)), ttl, (), ()):
+        if not store.put(base, frame.encode(frame.VaryMark(ordered)), ttl + grace, (), ()):
             return False
-    return store.put(key, frame.encode(page), ttl, epochs, vector)
+    return store.put(key, frame.encode(page), ttl + grace, epochs, vector)
 
 
 def answer(page: frame.Page, method: str | None) -> HttpResponse:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAGIC = b"plg\xf5"  # not valid UTF-8: no text is taken for a frame
-VERSION = 1
+VERSION = 2
 _HEAD = struct.Struct(">4sBIIQ")  # magic, version, crc32 of what follows it, length of header, length of body
 _LENGTHS = struct.Struct(">IQ")
 _FORBIDDEN = frozenset("\r\n\x00")
@@ -24,7 +24,11 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A stored answer. ``created`` is seconds since 1970, ``ttl`` seconds, ``vector`` the epochs it was made under."""
+    """A stored answer. ``created`` is seconds since 1970, ``ttl`` seconds, ``vector`` the epochs it was made under.
+
+    ``cost`` is how many seconds it took to make. ``failed``, seconds since 1970: when the attempt to make the next one
+    failed; 0 if none did.
+    """
 
     status: int
     reason: str
@@ -33,6 +37,8 @@ class Page:
     vector: tuple[bytes, ...]
     created: float
     ttl: float
+    cost: float = 0.0
+    failed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ def encode(frame: Frame) -> bytes:
             "vector": [value.hex() for value in frame.vector],
             "created": frame.created,
             "ttl": frame.ttl,
+            "cost": frame.cost,
+            "failed": frame.failed,
         }
     elif isinstance(frame, VaryMark):
         header = {"kind": "vary", "names": frame.names}
@@ -114,7 +122,8 @@ def _page(header: dict[str, Any], body: bytes) -> Page | None:
     if not isinstance(headers, list) or not isinstance(vector, list):
         return None
     created, ttl = _number(header.get("created")), _number(header.get("ttl"))
-    if created is None or ttl is None:
+    cost, failed = _number(header.get("cost")), _number(header.get("failed"))
+    if created is None or ttl is None or cost is None or failed is None:
         return None
     pairs = []
     for pair in headers:
@@ -127,7 +136,7 @@ def _page(header: dict[str, Any], body: bytes) -> Page | None:
         epochs = tuple(bytes.fromhex(value) for value in vector)
     except (TypeError, ValueError):
         return None
-    return Page(status, str(reason), tuple(pairs), body, epochs, created, ttl)
+    return Page(status, str(reason), tuple(pairs), body, epochs, created, ttl, cost, failed)
 
 
 def _is_text(value: object) -> bool:

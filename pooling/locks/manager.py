@@ -139,6 +139,29 @@ class LockManager:
                 self._abandon(ticket)
             raise
 
+    def attempt(
+        self,
+        plan: Plan,
+        *,
+        lease: float | None = None,
+        watches: tuple[str, ...] = (),
+        follow: str | None = None,
+        view: str = "",
+        thread: threading.Thread | None = None,
+    ) -> Held | None:
+        """`acquire`, but None if it would have to wait: one call to the store, and nobody is told who was in the way.
+        For async code as well; ``thread`` is the one that holds it in sync code."""
+        asking = self._prepare(plan, 0.0, lease, watches, follow, True, view, "", thread)
+        if isinstance(asking, Held):
+            return asking
+        try:
+            grant = self.store.acquire(asking.request)
+            return None if grant is None else self._granted(asking, grant)
+        except BaseException as error:
+            if getattr(error, "asked", True):
+                self._abandon(asking.request.ticket)
+            raise
+
     async def acquire_async(
         self,
         plan: Plan,
