@@ -66,7 +66,7 @@ class Pass:
         self.values = vary.Values()
         self.collapsed = False
         self.follows = 0
-        self.asked = self.began = time.monotonic()  # when it last asked for the locks; when the view was called
+        self.asked = self.began = time.monotonic()  # when it last began to wait; when the view was called
         self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
         self.spare: grace.Spare | None = None  # a page that can be served instead of waiting for a new one
         self.why = "uri-miss"
@@ -199,6 +199,7 @@ class Pass:
 
     def board(self) -> bool:
         """Is another request of this process after the page already? Then `ride`."""
+        self.asked = time.monotonic()
         if not self.may_attempt() and (self.rode or not self.follows_others()):
             return False
         self.flight, mine = flights.join(self.resource)
@@ -244,7 +245,6 @@ class Pass:
 
     def run_arguments(self, tracker: Tracker) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
-        self.asked = time.monotonic()
         spec = self.view.reading
         left = self.deadline - time.monotonic()
         if self.collapsed and left <= 0:

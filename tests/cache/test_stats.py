@@ -18,6 +18,7 @@ import pooling
 from pooling import locked_cache
 from pooling.cache import answers, stats
 from pooling.cache.stats import LABELS, CacheStats, Tally, total
+from pooling.flights import flights
 from tests.app.models import Note
 
 from . import views
@@ -100,14 +101,11 @@ def test_those_who_wait_for_one_that_computes() -> None:
         assert go.wait(30)
         return HttpResponse("x")
 
-    def waiting() -> int:
-        return sum(not party.holding for party in pooling.runtime.store().parties())
-
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(slow, get())]
         assert inside.wait(30)
         answers += [pool.submit(slow, get()) for _ in range(3)]
-        while waiting() < 3:
+        while flights.waiting() < 3:
             assert not go.wait(0.01)
         go.set()
         assert {answer.result(30).content for answer in answers} == {b"x"}
