@@ -39,7 +39,12 @@ class GroupError(PoolingError, ValueError):
 
 
 class LockTimeout(PoolingError):
-    """The groups were not granted within ``wait`` seconds. Nothing is held afterwards."""
+    """The groups were not granted within ``wait`` seconds. Nothing is held afterwards.
+
+    ``waited``: seconds in the queue; 0 for who did not want to wait.
+    """
+
+    waited: float = 0.0
 
 
 class LockOrderError(PoolingError):

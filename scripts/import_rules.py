@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("backends",), ("store",)),
     (
         (
-            *("conf", "runtime", "fleet", "signals", "spec", "wrapping"),
+            *("conf", "runtime", "fleet", "signals", "breaking", "telling", "spec", "wrapping"),
             *("models", "migrations", "fences", "alone", "frames", "steps", "hold"),
             *("single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .. import _numbers
-from ..errors import PoolingError, StoreUnavailable
+from ..errors import LockTimeout, StoreUnavailable
 from ..groups import Mode, Plan, write_epochs
 from ..store.protocol import Grant, LockRequest, Store
 from . import held as _held
@@ -80,12 +80,16 @@ class LockManager:
         *,
         clock: Callable[[], float] = time.monotonic,
         stats: LockStats = process,
+        on_lost: Callable[[Store, str, Held, float], None] | None = None,
     ) -> None:
+        """``on_lost(store, ticket, held, seconds)``: a hold was found to be lost, so many seconds after its grant.
+        Called once for each, in any thread, while no lock of the manager's own is held; it must not block."""
         self.store = store
         self.options = options or Options()
         self.stats = stats
         self._clock = clock
-        self._renewer = Renewer(store, clock)
+        self._on_lost = on_lost
+        self._renewer = Renewer(store, clock, self._lose)
         self._beside = Beside()
         self._numbers = itertools.count()
         self._nonce = ""
@@ -213,8 +217,13 @@ class LockManager:
             logger.exception("The lock %r could not be released; its lease frees it", held)
             return False
         if not kept:
+            self._lose(held)
             logger.warning("The lock %r had been lost before it was released", held)
         return kept
+
+    def _lose(self, held: Held) -> None:
+        if held._lose() and self._on_lost is not None and held._ticket is not None:
+            self._on_lost(self.store, held._ticket, held, self._clock() - held._since)
 
     def covered(self, plan: Plan) -> bool:
         """Does the current context hold everything in ``plan`` already?"""
@@ -368,9 +377,12 @@ class LockManager:
         except Exception:
             logger.exception("A request for locks could not be withdrawn; the store drops it by itself")
 
-    def _timed_out(self, asking: _Asking) -> PoolingError:
+    def _timed_out(self, asking: _Asking) -> LockTimeout:
         waited = time.monotonic() - asking.started
         self._abandon(asking.request.ticket)
         if asking.queued:
             self.stats.timed_out((*asking.new.reads, *asking.new.writes), waited)
-        return timeout_error(self.store, asking.request, asking.view, waited, self.stats.mean_hold)
+        error = timeout_error(self.store, asking.request, asking.view, waited, self.stats.mean_hold)
+        if asking.queued:
+            error.waited = waited
+        return error
