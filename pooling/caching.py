@@ -67,7 +67,10 @@ def locked_cache(
     ``wait``       seconds to wait at most for locks and for another request that computes the same page; None:
                    POOLING["LOCK_WAIT"]. LockTimeout after that.
     ``stale``      not supported yet; ImproperlyConfigured.
-    ``level``      "validated", "remote" or "near". The in-process store has the body at hand anyway: no difference.
+    ``level``      "validated", the default: the body is kept in the process's memory, the versions are asked for each
+                   time. "near": these are known, too; the server tells of changes, and what was written elsewhere is
+                   seen within POOLING["NEAR_HEARTBEAT"] seconds at the latest, what this process wrote at once.
+                   "remote": nothing is kept here. Over the in-process store all three are exact.
 
     GET and HEAD share an entry. HEAD makes none. A request with an Authorization header is neither answered from the
     cache nor stored, unless ``vary_on`` has "header:Authorization". ``Cache-Control: no-cache`` of a request is

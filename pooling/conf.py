@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,6 +41,8 @@ class Settings:
     ``NEAR_HEARTBEAT``    seconds, for the near cache to come.
     ``ETAGS``             False: cached pages get no ``ETag``, ``Vary`` or ``Cache-Control`` of ours; for middlewares
                           that change the page for each visitor.
+    ``ORDER_LEARNING``    "log" or "raise": learn in which order groups and transactions are asked for, and report what
+                          may deadlock. None: "log" with DEBUG or in tests, else nothing. False: nothing.
     ``ENABLED``           False: no locks, no cache, views just run.
     """
 
@@ -56,12 +59,21 @@ class Settings:
     NEAR_CACHE_BYTES: int = 64 * 1024 * 1024
     NEAR_HEARTBEAT: float = 1.0
     ETAGS: bool = True
+    ORDER_LEARNING: bool | str | None = None
     ENABLED: bool = True
 
     @cached_property
     def ranks(self) -> dict[str, int]:
         """Rank of each top-level group that GROUP_ORDER names."""
         return {name: rank for rank, name in enumerate(self.GROUP_ORDER)}
+
+    @cached_property
+    def learns_order(self) -> bool:
+        """Does `pooling.learning` look on? With ORDER_LEARNING None: with DEBUG, and in Django's test environment."""
+        if self.ORDER_LEARNING is not None:
+            return bool(self.ORDER_LEARNING)
+        # What `setup_test_environment` puts there; both Django's and pytest's runner call it.
+        return bool(django_settings.DEBUG) or hasattr(sys.modules.get("django.core.mail"), "outbox")
 
 
 def _text(key: str, value: Any) -> str:
@@ -124,6 +136,12 @@ def _on_store_down(key: str, value: Any) -> str:
     return str(value)
 
 
+def _order_learning(key: str, value: Any) -> bool | str | None:
+    if value is not None and value is not False and not (isinstance(value, str) and value in ("log", "raise")):
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must be None, False, 'log' or 'raise', not {value!r}.")
+    return value
+
+
 def _seconds(key: str, value: Any) -> float:
     return seconds(f"POOLING[{key!r}]", value)
 
@@ -142,6 +160,7 @@ _VALIDATORS = {
     "NEAR_CACHE_BYTES": _size,
     "NEAR_HEARTBEAT": _seconds,
     "ETAGS": _flag,
+    "ORDER_LEARNING": _order_learning,
     "ENABLED": _flag,
 }
 
@@ -171,7 +190,7 @@ def settings() -> Settings:
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
     global _current
-    if setting == "POOLING":
+    if setting in ("POOLING", "DEBUG"):  # which decides on ORDER_LEARNING where that is None
         _current = None
 
 

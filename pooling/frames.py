@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections, transaction
 
 from . import fences
 from .alone import Alone
+
+if TYPE_CHECKING:
+    from .learning import Observed
 
 logger = logging.getLogger("pooling.locks")
 
@@ -48,7 +51,13 @@ class Frame:
     _closed: bool = False
     _at_commit: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
     _ended: bool = False
+    observed: Observed | None = None  # what `learning` knows of this hold, if it looks at all
     _mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_over(self) -> bool:
+        """Have its groups been given back, or are about to be?"""
+        return self._closed
 
     def open_aliases(self) -> list[str]:
         """Aliases whose transaction this frame opened and that has not ended. Asks this thread's connections."""
@@ -105,6 +114,11 @@ class Frame:
         with self._mutex:
             self._ended = True
             return self._at_commit
+
+    def observe(self, nested: Frame) -> None:
+        """What ``nested`` has taken is held to the end of this frame."""
+        if self.observed is not None and nested.observed is not None:
+            self.observed.groups.extend(nested.observed.groups)
 
     def defer(self, held: Any, after_commit: AfterCommit | None, result: Any) -> bool:
         """Keep a nested hold until this frame's COMMIT. False: this frame is over already."""

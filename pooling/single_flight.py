@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import AsyncToSync, sync_to_async
 
 from . import conf, frames, runtime, steps
-from .cache import answers, frame, keys, storable, validators, vary
+from .cache import answers, frame, keys, near, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
 from .errors import LockTimeout
@@ -76,7 +76,8 @@ class Pass:
             view.reading, view.func, (self.request, *self.args), self.kwargs, declined=view.taken_over.is_declined
         )
         steps.check_transactions(call, self.plan)
-        self.looked = self.look()
+        # Not in a hold: what that one renewed when it was granted may not have been told yet.
+        self.looked = self.look(pushed=view.options.level == "near" and not self.nested)
         return self.looked
 
     async def first_look_async(self) -> Looked:
@@ -93,10 +94,12 @@ class Pass:
     def may_store(self) -> bool:
         return self.method == "GET" and not (self.nested or self.groupless or self.unkeyed)
 
-    def look(self) -> Looked:
+    def look(self, *, pushed: bool = False) -> Looked:
         if self.groupless or self.unkeyed:
             return Looked(self.base)  # nobody could ever invalidate it, or tell it from others
-        return answers.look(self.store, self.base, self.epochs, self.request)
+        if self.view.options.level == "remote":
+            return answers.look(self.store, self.base, self.epochs, self.request)
+        return near.look(runtime.bodies(), self.store, self.base, self.epochs, self.request, pushed=pushed)
 
     def hit(self, looked: Looked) -> Any:
         page = looked.page

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import connections
 
-from . import alone, conf, frames, runtime, telling
+from . import alone, conf, frames, learning, runtime, telling
 from .alone import Alone
 from .errors import FenceRejected, LockOrderError, LockTimeout, PoolingError, StoreUnavailable
 from .frames import AfterCommit, Frame, NotHeld
@@ -89,7 +89,8 @@ class Call:
 
 
 def steps(call: Call) -> Steps:
-    enabled = conf.settings().ENABLED
+    settings = conf.settings()
+    enabled = settings.ENABLED
     aliases = call.aliases()
     outer = frames.current.get()
     frame = Frame()
@@ -99,7 +100,11 @@ def steps(call: Call) -> Steps:
         call.spec.check_fence(manager.store)
         plan = call.plan()
         inside_alone = any(isinstance(one.held, Alone) and one.held.covers(plan) for one in outer)
-        open_frames = yield Kind.DATABASE, partial(_prepare, call, outer, inside_alone or manager.covered(plan))
+        covered = inside_alone or manager.covered(plan)
+        learn = None
+        if settings.learns_order and not covered:
+            learn = partial(learning.asks, call, plan, frame, outer, learning.stack(call.func))
+        open_frames = yield Kind.DATABASE, partial(_prepare, call, outer, covered, learn)
         if inside_alone:
             frame.held = Alone.of(plan, call.name, borrowed=True)
         else:
@@ -183,6 +188,8 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
     for held, after_commit, outcome in ending:
         callback = after_commit if committed else None
         if open_frames and open_frames[0].defer(held, callback, outcome):
+            if held is frame.held:
+                open_frames[0].observe(frame)
             if isinstance(open_frames[0].held, Held):  # not so if ENABLED was switched on inside it
                 runtime.manager().leave(held, open_frames[0].held)
             continue
@@ -205,8 +212,9 @@ def check_transactions(call: Call, plan: Plan) -> None:
         _refuse_transactions(call, [frame for frame in outer if frame.open_aliases()], outer)
 
 
-def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]:
-    """Before the lock: refuse to lock inside a transaction, and give back connections that nothing needs.
+def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool, learn: Callable[[], None] | None) -> list[Frame]:
+    """Before the lock: refuse to lock inside a transaction, and give back connections that nothing needs. ``learn``
+    looks at what is left of them, in the same step: tasks beside this one may share the thread.
 
     Returns the frames further out whose transactions are open, outermost first.
     """
@@ -218,6 +226,8 @@ def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]
         # A request that waits for a lock must not keep others from the database meanwhile.
         if not connection.in_atomic_block and hasattr(connection, "release_if_clean"):
             connection.release_if_clean()
+    if learn is not None:
+        learn()
     return open_frames
 
 

@@ -21,8 +21,8 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("backends",), ("store",)),
     (
         (
-            *("conf", "runtime", "fleet", "signals", "breaking", "telling", "spec", "wrapping"),
-            *("models", "migrations", "fences", "alone", "frames", "steps", "hold"),
+            *("conf", "runtime", "fleet", "signals", "breaking", "telling", "spec", "wrapping", "sources"),
+            *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
             *("single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),

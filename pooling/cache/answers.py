@@ -20,26 +20,29 @@ _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What a look into the store found. ``key`` is where the answer stands or would stand; ``why`` is RFC 9211's
-    word for a miss; ``skip``: the last answer could not be stored, do not queue for this one."""
+    word for a miss; ``skip``: the last answer could not be stored, do not queue for this one; ``mark``: what led from
+    the base key to this one."""
 
     key: str
     page: frame.Page | None = None
     why: str = "uri-miss"
     skip: bool = False
+    mark: frame.VaryMark | None = None
 
 
 def look(store: Store, base: str, epochs: tuple[str, ...], request: Any) -> Looked:
     """One fetch, or two where the answer varies on request headers. A page counts only under equal epochs."""
-    key, why = base, "uri-miss"
+    key, why, mark = base, "uri-miss", None
     found = store.fetch(base, epochs)
     entry = frame.decode(found.entry)
     if isinstance(entry, frame.VaryMark):
-        key, why = keys.vary_key(base, header_values(request, entry.names)), "vary-miss"
+        mark = entry
+        key, why = keys.vary_key(base, header_values(request, mark.names)), "vary-miss"
         found = store.fetch(key, epochs)
         entry = frame.decode(found.entry)
     if isinstance(entry, frame.Page):
         if entry.vector == found.vector and time.time() < entry.created + entry.ttl:
-            return Looked(key, entry)
+            return Looked(key, entry, mark=mark)
         return Looked(key, why="stale")
     return Looked(key, why=why, skip=isinstance(entry, frame.SkipMark))
 
