@@ -22,6 +22,7 @@ from .frames import AfterCommit, Frame, NotHeld
 from .groups import Plan, write_epochs
 from .locks import Held
 from .spec import Spec, is_request, name_of
+from .trace import trace_of
 
 logger = logging.getLogger("pooling.locks")
 
@@ -118,6 +119,7 @@ def steps(call: Call) -> Steps:
                         "watches": call.watches,
                         "follow": call.follow,
                         "view": call.name,
+                        "trace": trace_of(call.args[0] if call.args else None),
                     },
                 )
             except StoreUnavailable:

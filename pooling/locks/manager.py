@@ -106,6 +106,7 @@ class LockManager:
         nowait: bool = False,
         view: str = "",
         label: str = "",
+        trace: str = "",
     ) -> Held:
         """Hold everything in ``plan``, all at once, or nothing.
 
@@ -115,12 +116,14 @@ class LockManager:
         ``follow``  single-flight: the name of what is being computed (not a group). Does somebody compute it, then
                     the answer comes when he is done, with ``leading=False`` and no groups held. While other groups
                     are held it is ignored: waiting for another's computation then could close a circle.
-        ``view``, ``label``  for people: who asks.
+        ``view``, ``label``, ``trace``  for people: who asks, and in which trace.
 
         LockOrderError: new groups while holding others, not later than all of those. Interrupted in any way it
         leaves nothing behind.
         """
-        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, threading.current_thread())
+        asking = self._prepare(
+            plan, wait, lease, watches, follow, nowait, view, label, trace, threading.current_thread()
+        )
         if isinstance(asking, Held):
             return asking
         ticket = asking.request.ticket
@@ -154,10 +157,11 @@ class LockManager:
         nowait: bool = False,
         view: str = "",
         label: str = "",
+        trace: str = "",
     ) -> Held:
         """`acquire` without blocking a thread while waiting. Await it directly, not as a task of its own: what is
         held belongs to the context that awaits."""
-        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, None)
+        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, trace, None)
         if isinstance(asking, Held):
             return asking
         store = self.store
@@ -246,6 +250,7 @@ class LockManager:
         nowait: bool,
         view: str,
         label: str,
+        trace: str,
         thread: threading.Thread | None,
     ) -> _Asking | Held:
         options = self.options
@@ -285,6 +290,7 @@ class LockManager:
                 "host": _HOST,
                 "pid": str(self._nonce_pid),
                 "thread": (thread or threading.current_thread()).name,
+                **({"trace": trace} if trace else {}),
             },
         )
         needs = holds if new is not plan and new.wants != plan.wants else ()

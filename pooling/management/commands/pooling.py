@@ -18,7 +18,7 @@ from pooling.groups import Mode
 from pooling.store.protocol import Party
 
 _DAY = 86400.0
-_OWNER = ("view", "label", "host", "pid", "thread")
+_OWNER = ("view", "label", "host", "pid", "thread", "trace")
 
 
 class Command(BaseCommand):
@@ -99,7 +99,8 @@ def _who(party: Party) -> str:
     owner = party.owner
     label = f" ({owner['label']})" if owner.get("label") else ""
     place = f"{owner.get('host', '?')} pid {owner.get('pid', '?')} {owner.get('thread', '?')}"
-    return f"{owner.get('view') or 'unnamed code'}{label} on {place}"
+    trace = f" trace {owner['trace']}" if owner.get("trace") else ""
+    return f"{owner.get('view') or 'unnamed code'}{label} on {place}{trace}"
 
 
 def _what(party: Party) -> str:
