@@ -22,6 +22,8 @@ class PoolingError(Exception):
 class PoolTimeout(PoolingError):
     """No connection became free within the checkout's timeout, or the server is known to be down.
 
+    ``retry_after`` is when a connection is to be expected: from the mean use, the present holders and those who wait.
+
     Reaches Django code as ``django.db.OperationalError`` with this error as its ``__cause__``.
     """
 
