@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from . import conf, hold, runtime
+from .addresses import Addresses
 from .cache import answers, keys, vary
 from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
@@ -114,6 +115,8 @@ class View:
         self.options = options
         self.func = func
         self.name = _identity(func)
+        whole_query = options.vary_on.query is None
+        self.addresses = Addresses(self.name, self.reading, func, options.key_prefix, by_query=whole_query)
         self.taken_over = TakenOver(getattr(func, "_non_atomic_requests", ()))
 
     def wrapper(self) -> Callable[..., Any]:
@@ -138,7 +141,10 @@ class View:
     def key(self, request: Any, /, *args: Any, **kwargs: Any) -> str:
         """The key of the entry for this request (the first-level one, if the answer has a ``Vary``)."""
         self.require_request(request)
-        return self.key_of(request, args, kwargs, self.options.vary_on.values(request))
+        address = self.addresses.of(request, args, kwargs, self.options.vary_on.values(request))
+        if address.unkeyed is not None:
+            raise keys.NoKey(address.unkeyed)
+        return address.base
 
     def invalidate(self, *args: Any, **kwargs: Any) -> None:
         """`invalidate` the groups that the view reads with these arguments."""
@@ -262,19 +268,6 @@ class View:
                 f"POOLING['CACHE_ALIAS'], {wanted!r}. Leave cache= out, or set CACHE_ALIAS to {alias!r}."
             )
         return runtime.store()
-
-    def key_of(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], values: vary.Values) -> str:
-        return keys.base_key(
-            scheme=request.scheme,
-            host=request.get_host(),
-            path=request.path,
-            query=request.META.get("QUERY_STRING", "") if self.options.vary_on.query is None else None,
-            view=self.name,
-            arguments=(args, kwargs),
-            key_prefix=self.options.key_prefix,
-            locale=vary.locale(),
-            vary_on=values.pairs,
-        )
 
     def warn(self, touched: list[str]) -> None:
         once = (self.name, tuple(touched))

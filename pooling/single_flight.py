@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import AsyncToSync, sync_to_async
 
 from . import conf, frames, runtime, steps
-from .cache import answers, frame, keys, near, storable, validators, vary
+from .cache import answers, frame, near, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
 from .errors import LockTimeout
-from .groups import read_epochs
 
 if TYPE_CHECKING:
     from .caching import View
@@ -56,14 +55,9 @@ class Pass:
         view = self.view
         self.values = values
         self.deadline = time.monotonic() + view.patience()
-        self.plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
-        self.epochs = read_epochs(self.plan.reads)
+        address = view.addresses.of(self.request, self.args, self.kwargs, values)
+        self.base, self.unkeyed, self.plan, self.epochs = address
         self.groupless = not self.plan.reads
-        self.unkeyed: str | None = None
-        try:
-            self.base = view.key_of(self.request, self.args, self.kwargs, values)
-        except keys.NoKey as error:
-            self.base, self.unkeyed = "", str(error)
         self.store = view.store()
         self.nested = bool(runtime.manager().current())
         self.etags = conf.settings().ETAGS
@@ -72,10 +66,10 @@ class Pass:
         """Look into the store; LockOrderError inside a transaction in which a miss could not take its locks. Were it
         not the same for hits, the view would fail only now and then."""
         view = self.view
-        call = steps.Call(
-            view.reading, view.func, (self.request, *self.args), self.kwargs, declined=view.taken_over.is_declined
-        )
-        steps.check_transactions(call, self.plan)
+        if not steps.nothing_is_open():
+            declined = view.taken_over.is_declined
+            call = steps.Call(view.reading, view.func, (self.request, *self.args), self.kwargs, declined=declined)
+            steps.check_transactions(call, self.plan)
         # Not in a hold: what that one renewed when it was granted may not have been told yet.
         self.looked = self.look(pushed=view.options.level == "near" and not self.nested)
         return self.looked

@@ -207,6 +207,14 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
                 runtime.store().later(None, write_epochs(held.writes))
 
 
+def nothing_is_open() -> bool:
+    """Is there no hold and no transaction in this thread, hence nothing for `check_transactions` to refuse?"""
+    return not frames.current.get() and all(
+        connection.autocommit or (not connection.in_atomic_block and connection.connection is None)
+        for connection in connections.all(initialized_only=True)
+    )
+
+
 def check_transactions(call: Call, plan: Plan) -> None:
     """LockOrderError if `steps` would refuse this call because of a transaction that is open in this thread."""
     if not runtime.manager().covered(plan):

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
         (
             *("conf", "runtime", "fleet", "signals", "breaking", "telling", "trace", "spec", "wrapping", "sources"),
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
-            *("single_flight", "caching", "decorators", "middleware", "checks", "apps"),
+            *("addresses", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),
     (("management",),),
