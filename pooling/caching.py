@@ -19,7 +19,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from . import conf, hold, runtime
-from .cache import answers, keys, vary
+from .addresses import Addresses
+from .cache import answers, keys, stats, vary
 from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
 from .cache.vary import vary_by
@@ -94,7 +95,8 @@ def locked_cache(
 
     The view gets ``key(request, *args, **kwargs)``, the key of its entry; ``invalidate(*args, **kwargs)``, which does
     `invalidate` for the groups that it reads with these arguments (without the request; a callable in ``reads`` gets
-    None for it) and so for every other page made from them; and ``__wrapped__``.
+    None for it) and so for every other page made from them; ``stats()``, what this process has counted of its requests
+    (`pooling.cache.stats.CacheStats`; `pooling.cache_stats` has those of all views); and ``__wrapped__``.
 
     TypeError, ValueError, GroupError and ImproperlyConfigured for arguments that make no sense.
     """
@@ -121,22 +123,34 @@ class View:
         self.options = options
         self.func = func
         self.name = _identity(func)
+        whole_query = options.vary_on.query is None
+        self.addresses = Addresses(self.name, self.reading, func, options.key_prefix, by_query=whole_query)
+        self.tally = stats.tally(self.name)
         self.taken_over = TakenOver(getattr(func, "_non_atomic_requests", ()))
 
     def wrapper(self) -> Callable[..., Any]:
         func = self.func
 
         async def awaiting(request: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return await self.respond_async(request, args, kwargs)
+            try:
+                return self.tally.note(await self.respond_async(request, args, kwargs))
+            except BaseException:
+                self.tally.failed()
+                raise
 
         def calling(request: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return self.respond(request, args, kwargs)
+            try:
+                return self.tally.note(self.respond(request, args, kwargs))
+            except BaseException:
+                self.tally.failed()
+                raise
 
         view: Callable[..., Any] = awaiting if is_async_view(func) else calling
         wrapped = cast(Any, functools.update_wrapper(view, func))
         wrapped._non_atomic_requests = self.taken_over
         wrapped.key = self.key
         wrapped.invalidate = self.invalidate
+        wrapped.stats = self.tally.stats
         declare(wrapped, func, self.spec)
         return cast("Callable[..., Any]", wrapped)
 
@@ -145,7 +159,10 @@ class View:
     def key(self, request: Any, /, *args: Any, **kwargs: Any) -> str:
         """The key of the entry for this request (the first-level one, if the answer has a ``Vary``)."""
         self.require_request(request)
-        return self.key_of(request, args, kwargs, self.options.vary_on.values(request))
+        address = self.addresses.of(request, args, kwargs, self.options.vary_on.values(request))
+        if address.unkeyed is not None:
+            raise keys.NoKey(address.unkeyed)
+        return address.base
 
     def invalidate(self, *args: Any, **kwargs: Any) -> None:
         """`invalidate` the groups that the view reads with these arguments."""
@@ -274,19 +291,6 @@ class View:
                 f"POOLING['CACHE_ALIAS'], {wanted!r}. Leave cache= out, or set CACHE_ALIAS to {alias!r}."
             )
         return runtime.store()
-
-    def key_of(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], values: vary.Values) -> str:
-        return keys.base_key(
-            scheme=request.scheme,
-            host=request.get_host(),
-            path=request.path,
-            query=request.META.get("QUERY_STRING", "") if self.options.vary_on.query is None else None,
-            view=self.name,
-            arguments=(args, kwargs),
-            key_prefix=self.options.key_prefix,
-            locale=vary.locale(),
-            vary_on=values.pairs,
-        )
 
     def warn(self, touched: list[str]) -> None:
         once = (self.name, tuple(touched))

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import AsyncToSync, sync_to_async
 
 from . import conf, frames, runtime, steps
-from .cache import answers, frame, grace, keys, near, storable, validators, vary
+from .cache import answers, frame, grace, near, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
 from .errors import LockTimeout, PoolingError, StoreUnavailable
 from .flights import Flight, flights
-from .groups import read_epochs
 from .steps import REFUSED
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ class Outcome:
 
     stored: bool = False
     why: str | None = None
+    size: int = 0  # bytes of the stored body
 
 
 def is_failure(response: Any) -> bool:
@@ -66,8 +66,8 @@ class Pass:
         self.values = vary.Values()
         self.collapsed = False
         self.follows = 0
+        self.asked = self.began = time.monotonic()  # when it last began to wait; when the view was called
         self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
-        self.began = 0.0
         self.spare: grace.Spare | None = None  # a page that can be served instead of waiting for a new one
         self.why = "uri-miss"
         self.marked = False
@@ -79,14 +79,9 @@ class Pass:
         view = self.view
         self.values = values
         self.deadline = time.monotonic() + view.patience()
-        self.plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
-        self.epochs = read_epochs(self.plan.reads)
+        address = view.addresses.of(self.request, self.args, self.kwargs, values)
+        self.base, self.unkeyed, self.plan, self.epochs = address
         self.groupless = not self.plan.reads
-        self.unkeyed: str | None = None
-        try:
-            self.base = view.key_of(self.request, self.args, self.kwargs, values)
-        except keys.NoKey as error:
-            self.base, self.unkeyed = "", str(error)
         self.store = view.store()
         self.nested = bool(runtime.manager().current())
         self.etags = conf.settings().ETAGS
@@ -95,10 +90,10 @@ class Pass:
         """Look into the store; the answer, AGAIN if there is none yet. LockOrderError inside a transaction in which a
         miss could not take its locks: were it not the same for hits, the view would fail only now and then."""
         view = self.view
-        call = steps.Call(
-            view.reading, view.func, (self.request, *self.args), self.kwargs, declined=view.taken_over.is_declined
-        )
-        steps.check_transactions(call, self.plan)
+        if not steps.nothing_is_open():
+            declined = view.taken_over.is_declined
+            call = steps.Call(view.reading, view.func, (self.request, *self.args), self.kwargs, declined=declined)
+            steps.check_transactions(call, self.plan)
         # Not in a hold: what that one renewed when it was granted may not have been told yet.
         looked = self.seek(pushed=view.options.level == "near" and not self.nested)
         # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
@@ -204,6 +199,7 @@ class Pass:
 
     def board(self) -> bool:
         """Is another request of this process after the page already? Then `ride`."""
+        self.asked = time.monotonic()
         if not self.may_attempt() and (self.rode or not self.follows_others()):
             return False
         self.flight, mine = flights.join(self.resource)
@@ -275,6 +271,7 @@ class Pass:
             return self.computed(response)
         self.collapsed = True
         self.follows += 1
+        self.view.tally.waited(time.monotonic() - self.asked)
         self.seek()
         return self.at_once()
 
@@ -383,6 +380,7 @@ class Pass:
         if why is None:
             outcome.stored = self.save(tracker, held, response)
             if outcome.stored:
+                outcome.size = len(response.content)
                 self.forget_spare()
                 return
             if self.store.epochs(self.epochs) != held.vector:
@@ -442,6 +440,7 @@ class Pass:
             )
             return self.from_spare(f"fwd={self.why}", f"fwd-status={response.status_code}", detail=FAILED)
         outcome = self.outcome
+        self.view.tally.computed(time.monotonic() - self.began, outcome.size)
         if self.may_store():
             response = validators.answer(self.request, response)
         parts = [f"fwd={self.why}"]

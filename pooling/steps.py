@@ -15,13 +15,14 @@ from typing import Any
 
 from django.db import connections
 
-from . import alone, conf, frames, learning, runtime
+from . import alone, conf, frames, learning, runtime, telling
 from .alone import Alone
-from .errors import FenceRejected, LockOrderError, PoolingError, StoreUnavailable
+from .errors import FenceRejected, LockOrderError, LockTimeout, PoolingError, StoreUnavailable
 from .frames import AfterCommit, Frame, NotHeld
 from .groups import Plan, write_epochs
 from .locks import Held
 from .spec import Spec, is_request, name_of
+from .trace import trace_of
 
 logger = logging.getLogger("pooling.locks")
 
@@ -117,6 +118,7 @@ def steps(call: Call) -> Steps:
                 "watches": call.watches,
                 "follow": call.follow,
                 "view": call.name,
+                "trace": trace_of(call.args[0] if call.args else None),
             }
             try:
                 if call.attempt:
@@ -131,6 +133,10 @@ def steps(call: Call) -> Steps:
                 if not aliases:
                     raise
                 frame.held = Alone.of(plan, call.name)
+            except LockTimeout as error:
+                if telling.is_heard_in_vain(error):
+                    yield Kind.DATABASE, partial(telling.in_vain, plan, call.name, error)
+                raise
         if not frame.held.leading:
             manager.release(frame.held)
             yield Kind.DONE, FOLLOWED
@@ -143,6 +149,9 @@ def steps(call: Call) -> Steps:
     committed = abandoned = begun = False
     try:
         try:
+            if telling.is_heard(frame.held):
+                # Before BEGIN, so that what receivers read fixes no snapshot before the fence is claimed.
+                yield Kind.DATABASE, partial(telling.granted, frame.held)
             if aliases:
                 fenced = isinstance(frame.held, Alone) or (
                     enabled and bool(frame.held.writes) and call.spec.is_fenced(runtime.store())
@@ -202,6 +211,14 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
             runtime.release(held)
             if committed and isinstance(held, Alone) and held.writes:
                 runtime.store().later(None, write_epochs(held.writes))
+
+
+def nothing_is_open() -> bool:
+    """Is there no hold and no transaction in this thread, hence nothing for `check_transactions` to refuse?"""
+    return not frames.current.get() and all(
+        connection.autocommit or (not connection.in_atomic_block and connection.connection is None)
+        for connection in connections.all(initialized_only=True)
+    )
 
 
 def check_transactions(call: Call, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 
 from ..store.protocol import Store, Vector
 from . import frame, keys
+from .stats import TOLD
 
 NAME = "pooling"
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -99,9 +100,18 @@ def save(
 
 def answer(page: frame.Page, method: str | None) -> HttpResponse:
     """The stored answer. For HEAD it says the length of GET's body; Django or the server leaves the body out."""
-    response = HttpResponse(page.body, status=page.status, reason=page.reason, headers=dict(page.headers))
-    if not any(name.lower() == "content-type" for name, _ in page.headers):
+    # The type apart: given among the headers, Django would go through all of them twice.
+    kind, others = None, []
+    for pair in page.headers:
+        if pair[0].lower() == "content-type":
+            kind = pair[1]
+        else:
+            others.append(pair)
+    response = HttpResponse(page.body, content_type=kind or "text/html", status=page.status, reason=page.reason)
+    if kind is None:
         del response["Content-Type"]
+    for name, value in others:
+        response.headers[name] = value
     if method == "HEAD":
         response["Content-Length"] = str(len(page.body))
     return response
@@ -120,6 +130,7 @@ def age(page: frame.Page) -> str:
 def status(response: Any, *parts: str, detail: str | None = None) -> Any:
     """Add ``Cache-Status: pooling; …`` behind what is there; returns the response."""
     if hasattr(response, "headers"):
+        setattr(response, TOLD, (parts, detail))  # for whoever counts
         if detail:
             text = _NOT_PRINTABLE.sub("?", detail).replace("\\", "\\\\").replace('"', '\\"')
             parts = (*parts, f'detail="{text}"')

@@ -63,7 +63,7 @@ GOOD: dict[str, Any] = {
     "vector": ["00"],
     "created": 1,
     "ttl": 2,
-    "cost": 0.5,
+    "cost": 0,
     "failed": 0,
 }
 
