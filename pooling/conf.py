@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from . import _numbers
+from . import _numbers, groups
 from ._names import nearest
 from .errors import GroupError
 from .groups import validate
@@ -66,6 +66,11 @@ class Settings:
     def ranks(self) -> dict[str, int]:
         """Rank of each top-level group that GROUP_ORDER names."""
         return {name: rank for rank, name in enumerate(self.GROUP_ORDER)}
+
+    @cached_property
+    def plan(self) -> Callable[[tuple[str, ...], tuple[str, ...]], groups.Plan]:
+        """`groups.plan` under these ranks. It remembers the last few hundred, since each hit of a page needs one."""
+        return lru_cache(maxsize=512)(lambda reads, writes: groups.plan(reads, writes, self.ranks))
 
     @cached_property
     def learns_order(self) -> bool:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
 from . import fences
@@ -74,6 +75,7 @@ class Frame:
             # What a hold further out has claimed already in this very transaction stays claimed.
             claims = fenced and fences.is_fenced(alias) and not (alias in joined and self.held.borrowed)
             if claims:
+                self._refuse_twice(alias, outer)
                 fences.prepare(alias, self.held.reads, self.held.writes)
             block = transaction.atomic(using=alias, durable=enabled and alias not in joined)
             self.stack.enter_context(block)
@@ -84,6 +86,24 @@ class Frame:
                 else:
                     fences.claim(alias, self.held.reads, self.held.writes, self.held.fence, self.held.view)
                 self.fenced.add(alias)
+
+    def _refuse_twice(self, alias: str, outer: list[Frame]) -> None:
+        """ImproperlyConfigured if another alias has claimed these rows in the same database: this one would wait for
+        this hold's own transaction, and be refused when the server loses its patience."""
+        rows = self.claimed_rows()
+        for frame in (*outer, self):
+            for other in frame.fenced:
+                if fences.same_database(alias, other) and not rows.isdisjoint(frame.claimed_rows()):
+                    raise ImproperlyConfigured(
+                        f"{self.held.view or 'A hold'} writes {', '.join(map(repr, self.held.writes))} in transactions "
+                        f"on {other!r} and {alias!r}, which are the same database: the second would wait for the "
+                        f"first one's fence, and for its rows. Name one of them with using={other!r}; or set "
+                        f"ATOMIC_REQUESTS for one of them only."
+                    )
+
+    def claimed_rows(self) -> set[str]:
+        """Groups whose fences its claims lock, be it for sharing: who makes a row below one of these locks it alone."""
+        return set(fences.all_rows(self.held.reads, self.held.writes))
 
     def commit(self) -> None:
         """COMMIT, and with it the on_commit callbacks, unless the lock was lost meanwhile: LockLost."""

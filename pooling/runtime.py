@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from . import conf
+from . import conf, telling
 from ._forks import after_in_child
 from .cache.near import Bodies
 from .errors import StoreUnavailable
@@ -109,7 +109,7 @@ def manager() -> LockManager:
         with _mutex:
             if _manager is None:
                 options = Options(wait=settings.LOCK_WAIT, lease=settings.LOCK_LEASE, ranks=settings.ranks)
-                _manager = LockManager(_make_store(settings), options)
+                _manager = LockManager(_make_store(settings), options, on_lost=telling.lost)
             found = _manager
     return found
 

@@ -21,9 +21,9 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("backends",), ("store",)),
     (
         (
-            *("conf", "runtime", "fleet", "signals", "spec", "wrapping", "sources"),
+            *("conf", "runtime", "fleet", "signals", "breaking", "telling", "trace", "spec", "wrapping", "sources"),
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
-            *("single_flight", "caching", "decorators", "middleware", "checks", "apps"),
+            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),
     (("management",),),
