@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import conf, frames, runtime, steps
+from . import conf, containers, frames, runtime, steps
 from .cache import answers, frame, grace, near, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
@@ -237,11 +237,15 @@ class Pass:
             if flight is not None:
                 flights.land(self.resource, flight)
 
-    def tracking(self) -> Tracker:
+    @contextmanager
+    def tracking(self) -> Iterator[Tracker]:
         """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
         hidden = validators.HIDDEN if self.may_store() else ()
         self.tracker = Tracker(self.request, hidden=hidden, selection=self.view.options.vary_on.query)
-        return self.tracker
+        self.container = containers.Container(self.view.name, self.tracker, self.epochs)
+        # What is not stored, as a view that another page's view calls, is a part of what contains it.
+        with self.tracker, containers.entered(self.container if self.may_store() else containers.current()):
+            yield self.tracker
 
     def run_arguments(self, tracker: Tracker) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
@@ -347,6 +351,7 @@ class Pass:
     def came_meanwhile(self) -> bool:
         if not self.may_store():
             return False
+        self.container.capture(frames.current.get()[-1].held.vector)
         with self.tracker.quiet():  # the cache's own look at the headers that pages vary on
             if self.spare is None or not self.spare.good:
                 return self.look().page is not None
@@ -409,7 +414,7 @@ class Pass:
                 held.vector,
                 self.request,
                 response,
-                self.view.options.timeout,
+                min(self.view.options.timeout, self.container.left()),
                 names,
                 grace=self.view.options.grace,
                 cost=time.monotonic() - self.began,
@@ -426,6 +431,8 @@ class Pass:
         if touched:
             self.view.warn(touched)
             return f"touched {', '.join(touched)}"
+        if missing := self.container.undeclared(self.plan.reads):
+            return f"fragments read {', '.join(missing)}"
         if tracker.session_modified:
             return "session modified"
         return None

@@ -23,10 +23,11 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
         (
             *("conf", "runtime", "fleet", "signals", "breaking", "telling", "trace", "spec", "wrapping", "sources"),
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
+            *("containers", "sightings", "fragments"),
             *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),
-    (("management",),),
+    (("management",), ("templatetags",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.

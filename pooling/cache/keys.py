@@ -97,6 +97,12 @@ def vary_key(base: str, headers: Iterable[tuple[str, str | None]]) -> str:
     return "page:" + digest(base, tuple(sorted((name.lower(), value) for name, value in headers)))
 
 
+def fragment_key(identity: Sequence[Part], values: Iterable[object]) -> str:
+    """The key of a template's fragment. ``identity``: which one it is, and what its text goes by everywhere;
+    ``values``: of its ``vary_on``. NoKey as above."""
+    return "fragment:" + digest(FORMAT, tuple(identity), tuple(map(_argument, values)))
+
+
 def _argument(value: object) -> Part:
     """A view's argument. Only of these types is it known that two which differ do not look the same."""
     kind = type(value)

@@ -58,9 +58,8 @@ class CacheOptions:
             raise TypeError(f"locked_cache(key_prefix=…) must be a string, not {key_prefix!r}.")
         if cache is not None:
             _alias(cache)
-        seconds = FOREVER if timeout is None else min(max(_number("timeout", timeout, negative=True), 0.0), FOREVER)
         return cls(
-            seconds,
+            lifetime(timeout),
             VaryOn.parse(vary_on),
             cache,
             key_prefix,
@@ -72,6 +71,11 @@ class CacheOptions:
 
 def _grace(name: str, value: Any) -> float:
     return 0.0 if value is None else min(_number(name, value), FOREVER)
+
+
+def lifetime(timeout: Any) -> float:
+    """Seconds for what a user gave as a timeout: None is as long as possible, 0 and less is 0, never."""
+    return FOREVER if timeout is None else min(max(_number("timeout", timeout, negative=True), 0.0), FOREVER)
 
 
 def _number(name: str, value: Any, *, negative: bool = False) -> float:
