@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 
-.PHONY: help setup demo test check bench faults django-suite matrix clean
+.PHONY: help setup demo test check manual bench faults django-suite matrix clean
 .DEFAULT_GOAL := help
 
 help:
@@ -10,7 +10,8 @@ help:
 	@echo '                   (PORT=8001 another port, SERVE=0 only the workload; DATABASE_URL, REDIS_URL your own servers;'
 	@echo '                   DATABASE_URL names an empty database; DEMO_RUN_DIR=folder keeps the data elsewhere than in .run)'
 	@echo 'make test          all tests, on private servers (ARGS="-k name -x" goes to pytest; ARGS="-n 0": one at a time)'
-	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date'
+	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date, the manual without a broken link'
+	@echo 'make manual        the manual: .run/manual/index.html'
 	@echo 'make faults        a bank under faults, its invariants, pictures in .run/faults (ARGS="--seed 7 --seconds 60")'
 	@echo 'make bench         the pool and the locks beside their peers (ARGS="--only request --rounds 9"; ARGS=--readme)'
 	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend,'
@@ -37,6 +38,13 @@ check: setup
 	@$(PY) scripts/import_rules.py
 	@$(PY) manage.py check
 	@$(PY) -W "ignore:Got an error checking a consistent:RuntimeWarning" manage.py makemigrations --check --dry-run
+	@$(PY) -m mkdocs build --strict
+
+# The banner of the theme is about a version of MkDocs that is not the one required.
+check manual: export NO_MKDOCS_2_WARNING := 1
+manual: setup
+	@$(PY) -m mkdocs build --strict
+	@echo 'The manual is in .run/manual/index.html'
 
 bench: setup
 	@$(PY) -m benchmarks $(ARGS)

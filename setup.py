@@ -25,7 +25,8 @@ BENCH = [
     "django-db-connection-pool>=1.2",
     "python-redis-lock>=4",
 ]
-DEV = [*TEST, "ruff>=0.9", "mypy>=1.14", "django-stubs>=5.1", "gunicorn>=23", "tblib>=3"]
+DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.7", "mkdocstrings[python]>=1", "PyYAML>=6"]
+DEV = [*TEST, *DOCS, "ruff>=0.9", "mypy>=1.14", "django-stubs>=5.1", "gunicorn>=23", "tblib>=3"]
 
 setup(
     name="pooling",
@@ -49,7 +50,7 @@ setup(
     },
     python_requires=">=3.11",
     install_requires=["Django>=5.2,<6.2", "mysqlclient", "django-redis", "redis>=5"],
-    extras_require={"test": TEST, "bench": BENCH, "dev": DEV},
+    extras_require={"test": TEST, "bench": BENCH, "docs": DOCS, "dev": DEV},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: Web Environment",

@@ -20,7 +20,7 @@ FIGURES = re.compile(r"(<!-- figures of the pool -->\n).*?(<!-- end of figures -
 
 # Those that also write JSON, and take --json for it.
 TABLES = ("checkout", "request", "queueing", "restart", "connects", "idle")
-OTHERS = ("release", "locks")
+OTHERS = ("release", "locks", "scale")
 OF_THE_POOL = (*TABLES, "release")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, cast
 
+from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
@@ -21,7 +22,6 @@ from . import conf, hold, runtime
 from .cache import answers, keys, vary
 from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
-from .cache.tracking import Tracker
 from .cache.vary import vary_by
 from .errors import StoreUnavailable
 from .single_flight import FOLLOWED, Pass
@@ -49,15 +49,18 @@ def locked_cache(
     """Cache a view's answers for as long as nobody writes what it reads.
 
     ``timeout``    seconds, as in cache_page: None keeps a page until it is invalidated (ten years at most); 0 or less
-                   stores nothing, the view then runs under its locks only.
+                   stores nothing, the view then runs under its locks only. (cache_page does the same with 0; of a
+                   negative number it makes a page that is old at once, and of None the alias's own time.)
     ``reads``      groups that the page is made from: templates such as ``"events/{id}"``, or callables
                    ``(request, *args, **kwargs) -> iterable of str``.
     ``writes``     groups that other methods than GET and HEAD write. They are locked for those methods only.
-    ``vary_on``    "user", "session", "cookie:NAME", "header:NAME", "language", "csrf", or a callable
-                   ``(request) -> str | None``, in `vary_by` if it stands for anything of the visitor. What a view
-                   touches of its visitor without declaring it makes the page not stored, and a warning says what to
-                   declare. "user" asks ``request.user``, which costs what the
-                   session and the auth backend cost.
+    ``vary_on``    "user", "session", "session:KEY", "cookie:NAME", "header:NAME", "meta:NAME" (of request.META),
+                   "csrf", "language", "timezone"; "query:NAME" for the parameters that count, or "-query:NAME" for
+                   those that do not (``*`` at the end stands for anything); or a callable ``(request) -> str | None``,
+                   in `vary_by` if it stands for anything of the visitor. What a view touches of its visitor without
+                   declaring it makes the page not stored, and a warning says what to declare; headers may be named by
+                   the answer's ``Vary`` instead. "user" asks ``request.user``, which costs what the session and the
+                   auth backend cost.
     ``cache``      an alias of CACHES; entries, versions and locks share one store, so it must be the one that
                    POOLING["CACHE_ALIAS"] names.
     ``key_prefix`` as in cache_page.
@@ -68,10 +71,16 @@ def locked_cache(
 
     GET and HEAD share an entry. HEAD makes none. A request with an Authorization header is neither answered from the
     cache nor stored, unless ``vary_on`` has "header:Authorization". ``Cache-Control: no-cache`` of a request is
-    ignored, as in cache_page: a visitor must not be able to make the site compute. Unlike cache_page nothing is added
-    to the answer's Cache-Control: a browser's copy could not be invalidated. Inside a `locked` hold a page may be
+    ignored, as in cache_page: a visitor must not be able to make the site compute. Inside a `locked` hold a page may be
     taken from the cache, but none is stored. In a transaction in which a miss could not take its locks, LockOrderError
     is raised for hits, too.
+
+    A page that may be stored gets an ETag, ``Vary`` for what ``vary_on`` names, and, unlike cache_page, no max-age but
+    ``Cache-Control: no-cache`` (with ``private``, if visitors have pages of their own): a browser's copy cannot be
+    invalidated, so it is kept but asked about before each use, and the answer is a 304 without the body as long as the
+    page is the same. What the view sets itself is kept. The view does not see the request's conditions (If-None-Match,
+    Range, …): it makes the whole page, which is then compared. A hit has ``Age``, the seconds since the page was made.
+    POOLING["ETAGS"] = False adds nothing but ``Age``, for middleware that changes the page for each visitor.
 
     The view gets ``key(request, *args, **kwargs)``, the key of its entry; ``invalidate(*args, **kwargs)``, which does
     `invalidate` for the groups that it reads with these arguments (without the request; a callable in ``reads`` gets
@@ -152,7 +161,7 @@ class View:
             return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
         try:
             while looked.page is None:
-                with Tracker(request) as tracker:
+                with at.tracking() as tracker:
                     given = at.run_arguments(tracker, skip=looked.skip)
                     response = self.run(given.pop("spec"), request, args, kwargs, func=at.looking_again(), **given)
                 if response is not FOLLOWED:
@@ -182,7 +191,7 @@ class View:
             return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
         try:
             while looked.page is None:
-                with Tracker(request) as tracker:
+                with at.tracking() as tracker:
                     given = at.run_arguments(tracker, skip=looked.skip)
                     response = await self.run_async(
                         given.pop("spec"), request, args, kwargs, func=at.looking_again_async(), **given
@@ -230,6 +239,11 @@ class View:
             return "timeout 0"
         if "HTTP_AUTHORIZATION" in request.META and "header:authorization" not in self.options.vary_on.items:
             return "request has Authorization"
+        # A body, or another encoding of the query, would change the page and is not in its key.
+        if request.META.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in request.META:
+            return "request has a body"
+        if request.encoding is not None and request.encoding.lower() != django_settings.DEFAULT_CHARSET.lower():
+            return "request has an encoding of its own"
         return None
 
     def patience(self) -> float:
@@ -250,7 +264,8 @@ class View:
         return keys.base_key(
             scheme=request.scheme,
             host=request.get_host(),
-            path=request.get_full_path(),
+            path=request.path,
+            query=request.META.get("QUERY_STRING", "") if self.options.vary_on.query is None else None,
             view=self.name,
             arguments=(args, kwargs),
             key_prefix=self.options.key_prefix,

@@ -23,7 +23,25 @@ from .groups import validate
 
 @dataclass(frozen=True)
 class Settings:
-    """``settings.POOLING``, validated. Times in seconds, sizes in bytes. Every fault raises ImproperlyConfigured."""
+    """``settings.POOLING``, validated. Times in seconds, sizes in bytes. Every fault raises ImproperlyConfigured.
+
+    ``CACHE_ALIAS``       the cache whose store has locks, versions and pages: a django-redis or a locmem alias.
+    ``KEY_PREFIX``        in front of every key in Redis, and their hash tag; sites that share a Redis need one each.
+    ``GROUP_ORDER``       top-level groups in the order in which they are locked; the others follow by name.
+    ``GROUPS``            group -> models; checked for its form, not used yet.
+    ``LOCK_WAIT``         seconds to wait for groups at most; LockTimeout after that.
+    ``LOCK_LEASE``        seconds after which a dead holder's groups are free; a live one is renewed.
+    ``FENCE``             with Redis: transactions of views that write claim their groups in the database.
+    ``ON_STORE_DOWN``     "refuse": while Redis is down, views that write raise StoreUnavailable. "fence": they go on,
+                          kept apart by the rows of their fences.
+    ``STORE_BUDGET``      seconds that one request to Redis may take, connecting included.
+    ``ENTRY_BYTES``       bytes of the largest answer that is stored; larger ones are delivered and not stored.
+    ``NEAR_CACHE_BYTES``  bytes for the near cache to come.
+    ``NEAR_HEARTBEAT``    seconds, for the near cache to come.
+    ``ETAGS``             False: cached pages get no ``ETag``, ``Vary`` or ``Cache-Control`` of ours; for middlewares
+                          that change the page for each visitor.
+    ``ENABLED``           False: no locks, no cache, views just run.
+    """
 
     CACHE_ALIAS: str = "default"
     KEY_PREFIX: str = "pooling"
@@ -34,8 +52,10 @@ class Settings:
     FENCE: bool = True
     ON_STORE_DOWN: str = "refuse"
     STORE_BUDGET: float = 0.25
+    ENTRY_BYTES: int = 1024 * 1024
     NEAR_CACHE_BYTES: int = 64 * 1024 * 1024
     NEAR_HEARTBEAT: float = 1.0
+    ETAGS: bool = True
     ENABLED: bool = True
 
     @cached_property
@@ -118,8 +138,10 @@ _VALIDATORS = {
     "FENCE": _flag,
     "ON_STORE_DOWN": _on_store_down,
     "STORE_BUDGET": _seconds,
+    "ENTRY_BYTES": _size,
     "NEAR_CACHE_BYTES": _size,
     "NEAR_HEARTBEAT": _seconds,
+    "ETAGS": _flag,
     "ENABLED": _flag,
 }
 

@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from . import conf
 from ._forks import after_in_child
+from .errors import StoreUnavailable
 from .locks.manager import LockManager, Options
 from .store.memory import MemoryStore
 from .store.protocol import Store
@@ -122,6 +123,25 @@ def release(held: Any) -> None:
         owner.release(held)
     except Exception:
         logger.exception("The lock %r could not be released; its lease frees it", held)
+
+
+def advance(token: int) -> None:
+    """After a fence that bears a newer token than a holder's: see that the store gives newer ones from now on.
+
+    Where the newer holder is of this store, it does so anyway. But a store that failed over to a replica that lags, or
+    whose clock is behind, may have forgotten what it gave: then every holder would be refused until its clock is there.
+    """
+    try:
+        behind = store().advance(token)
+    except (StoreUnavailable, ValueError) as error:
+        logger.error("The store's tokens may be older than the fences in the database: %s", error)
+        return
+    if behind:
+        logger.warning(
+            "The store's tokens were older than the fences in the database: it has lost some (a failover, a wipe), or "
+            "a clock goes wrong. It goes on from %d.",
+            token,
+        )
 
 
 def reset_runtime() -> None:

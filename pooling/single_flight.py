@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import frames, runtime, steps
-from .cache import answers, frame, storable, vary
+from . import conf, frames, runtime, steps
+from .cache import answers, frame, keys, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
 from .errors import LockTimeout
@@ -59,9 +59,14 @@ class Pass:
         self.plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
         self.epochs = read_epochs(self.plan.reads)
         self.groupless = not self.plan.reads
-        self.base = view.key_of(self.request, self.args, self.kwargs, values)
+        self.unkeyed: str | None = None
+        try:
+            self.base = view.key_of(self.request, self.args, self.kwargs, values)
+        except keys.NoKey as error:
+            self.base, self.unkeyed = "", str(error)
         self.store = view.store()
         self.nested = bool(runtime.manager().current())
+        self.etags = conf.settings().ETAGS
 
     def first_look(self) -> Looked:
         """Look into the store; LockOrderError inside a transaction in which a miss could not take its locks. Were it
@@ -86,20 +91,31 @@ class Pass:
         return self.first_look()
 
     def may_store(self) -> bool:
-        return self.method == "GET" and not self.nested and not self.groupless
+        return self.method == "GET" and not (self.nested or self.groupless or self.unkeyed)
 
     def look(self) -> Looked:
-        if self.groupless:
-            return Looked(self.base)  # nobody could ever invalidate it
+        if self.groupless or self.unkeyed:
+            return Looked(self.base)  # nobody could ever invalidate it, or tell it from others
         return answers.look(self.store, self.base, self.epochs, self.request)
 
     def hit(self, looked: Looked) -> Any:
         page = looked.page
         assert page is not None
         response = answers.answer(page, self.method)
+        if self.nested:
+            validators.withdraw(response)
+        else:
+            response = validators.answer(self.request, response)
+        response.headers["Age"] = answers.age(page)
         if self.collapsed:
             return answers.status(response, f"fwd={self.looked.why}", "collapsed")
         return answers.status(response, "hit", f"ttl={answers.remaining(page)}")
+
+    def tracking(self) -> Tracker:
+        """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
+        hidden = validators.HIDDEN if self.may_store() else ()
+        self.tracker = Tracker(self.request, hidden=hidden, selection=self.view.options.vary_on.query)
+        return self.tracker
 
     def run_arguments(self, tracker: Tracker, *, skip: bool) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
@@ -156,7 +172,10 @@ class Pass:
         return view
 
     def came_meanwhile(self) -> bool:
-        return self.may_store() and self.look().page is not None
+        if not self.may_store():
+            return False
+        with self.tracker.quiet():  # the cache's own look at the headers that pages vary on
+            return self.look().page is not None
 
     def keep(self, tracker: Tracker, held: Any, response: Any) -> None:
         """After COMMIT and before the unlock: store the answer, or leave a mark that it cannot be."""
@@ -165,9 +184,7 @@ class Pass:
         outcome = self.outcome
         outcome.why = why = self.why_not(tracker, response)
         if why is None:
-            outcome.stored = answers.save(
-                self.store, self.base, self.epochs, held.vector, self.request, response, self.view.options.timeout
-            )
+            outcome.stored = self.save(tracker, held, response)
             if outcome.stored:
                 return
             if self.store.epochs(self.epochs) != held.vector:
@@ -180,11 +197,31 @@ class Pass:
         ttl = min(self.view.options.timeout, SKIP_SECONDS)
         self.store.put(now.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
 
+    def save(self, tracker: Tracker, held: Any, response: Any) -> bool:
+        vary_on = self.view.options.vary_on
+        names = storable.vary_names(response.get("Vary", ""))  # before ours, whose values are in the base key
+        if self.etags:
+            validators.add(response, personal=vary_on.personal, vary=vary_on.headers)
+        with tracker.quiet():
+            return answers.save(
+                self.store,
+                self.base,
+                self.epochs,
+                held.vector,
+                self.request,
+                response,
+                self.view.options.timeout,
+                names,
+            )
+
     def why_not(self, tracker: Tracker, response: Any) -> str | None:
         why = storable.why_not(self.method, response)
         if why is not None:
             return why
-        touched = self.values.uncovered(tracker)
+        size, most = len(response.content), conf.settings().ENTRY_BYTES
+        if size > most:
+            return f"{size} bytes, above ENTRY_BYTES {most}"
+        touched = self.values.uncovered(tracker, storable.vary_names(response.get("Vary", "")))
         if touched:
             self.view.warn(touched)
             return f"touched {', '.join(touched)}"
@@ -194,6 +231,8 @@ class Pass:
 
     def computed(self, response: Any) -> Any:
         outcome = self.outcome
+        if self.may_store():
+            response = validators.answer(self.request, response)
         parts = [f"fwd={self.looked.why}"]
         if outcome.stored:
             parts.append("stored")
@@ -202,6 +241,8 @@ class Pass:
             detail = (
                 "reads name no group"
                 if self.groupless
+                else self.unkeyed
+                if self.unkeyed
                 else "inside a lock or transaction"
                 if self.nested
                 else f"method {self.method}"

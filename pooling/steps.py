@@ -17,7 +17,7 @@ from django.db import connections
 
 from . import alone, conf, frames, runtime
 from .alone import Alone
-from .errors import LockOrderError, PoolingError, StoreUnavailable
+from .errors import FenceRejected, LockOrderError, PoolingError, StoreUnavailable
 from .frames import AfterCommit, Frame, NotHeld
 from .groups import Plan, write_epochs
 from .locks import Held
@@ -129,7 +129,7 @@ def steps(call: Call) -> Steps:
         open_frames = list(outer)
     frames.current.set((*outer, frame))
     result: Any = None
-    committed = abandoned = False
+    committed = abandoned = begun = False
     try:
         try:
             if aliases:
@@ -137,6 +137,7 @@ def steps(call: Call) -> Steps:
                     enabled and bool(frame.held.writes) and call.spec.is_fenced(runtime.store())
                 )
                 yield Kind.DATABASE, partial(frame.begin, aliases, open_frames, enabled=enabled, fenced=fenced)
+            begun = True
             result = yield Kind.BODY, frame.held
             if enabled and call.func is not None:
                 _refuse_stream(call, result)
@@ -153,6 +154,8 @@ def steps(call: Call) -> Steps:
         except BaseException as error:
             if aliases:
                 yield Kind.DATABASE, partial(frame.rollback, error)
+            if isinstance(error, FenceRejected) and error.newest and not begun:
+                runtime.advance(error.newest)  # so that the next try succeeds, whatever the store has forgotten
             raise
         committed = True
     finally:

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from . import servers
+
+# How fast this machine is today is no subject of a test.
+settings.register_profile("pooling", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pooling")
 
 servers.ensure()  # for the day that somebody runs this with settings other than tests.settings
 

@@ -43,7 +43,8 @@ def test_the_verdict_of_a_run_with_everything_in_it(tmp_path: Path) -> None:
         """,
     )
     outcome = suite_outcome.read(output)
-    assert (outcome.run, outcome.failed, outcome.skipped, outcome.complete) == (7, 5, 1, True)
+    run = 6 if sys.version_info[:3] == (3, 12, 1) else 7  # that one does not count what it skips
+    assert (outcome.run, outcome.failed, outcome.skipped, outcome.complete) == (run, 5, 1, True)
     assert not outcome.good
     words = [name.split()[0] for name in outcome.names]
     assert words == ["test_fails", "test_parts", "test_parts", "test_raises", "test_unexpected"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpResponse
 
 from ..store.protocol import Store, Vector
-from . import frame, keys, storable
+from . import frame, keys
 
 NAME = "pooling"
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -48,11 +49,21 @@ def header_values(request: Any, names: tuple[str, ...]) -> list[tuple[str, str |
 
 
 def save(
-    store: Store, base: str, epochs: tuple[str, ...], vector: Vector, request: Any, response: Any, ttl: float
+    store: Store,
+    base: str,
+    epochs: tuple[str, ...],
+    vector: Vector,
+    request: Any,
+    response: Any,
+    ttl: float,
+    vary: Iterable[str],
 ) -> bool:
-    """Store an answer that may be stored, if the epochs still have the values of ``vector``; was it stored?"""
+    """Store an answer that may be stored, if the epochs still have the values of ``vector``; was it stored?
+
+    ``vary``: the request headers that tell it from other answers under the same base key.
+    """
     key = base
-    names = set(storable.vary_names(response.get("Vary", "")))
+    names = set(vary)
     mark = frame.decode(store.fetch(base, ()).entry)
     if isinstance(mark, frame.VaryMark):
         # Never fewer than before: another answer of this view may have gone by a header that this one does not name.
@@ -87,6 +98,11 @@ def answer(page: frame.Page, method: str | None) -> HttpResponse:
 def remaining(page: frame.Page) -> int:
     """Seconds until the page expires, rounded down."""
     return int(page.created + page.ttl - time.time())
+
+
+def age(page: frame.Page) -> str:
+    """``Age``: seconds since the page was made (RFC 9111, section 5.1); clocks of machines may differ a little."""
+    return str(max(0, int(time.time() - page.created)))
 
 
 def status(response: Any, *parts: str, detail: str | None = None) -> Any:

@@ -8,6 +8,7 @@ header is JSON of plain types that are checked one by one, so that a poisoned en
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ VERSION = 1
 _HEAD = struct.Struct(">4sBIIQ")  # magic, version, crc32 of what follows it, length of header, length of body
 _LENGTHS = struct.Struct(">IQ")
 _FORBIDDEN = frozenset("\r\n\x00")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def _page(header: dict[str, Any], body: bytes) -> Page | None:
         return None
     pairs = []
     for pair in headers:
-        if not isinstance(pair, list) or len(pair) != 2 or not pair[0] or not all(_is_text(text) for text in pair):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(_is_text(text) for text in pair):
+            return None
+        if not _NAME.fullmatch(pair[0]):
             return None
         pairs.append((pair[0], pair[1]))
     try:
@@ -127,8 +131,9 @@ def _page(header: dict[str, Any], body: bytes) -> Page | None:
 
 
 def _is_text(value: object) -> bool:
-    """Text that can stand in a header: a line break in it would begin a header of its own."""
-    return isinstance(value, str) and _FORBIDDEN.isdisjoint(value)
+    """Text that can stand in a header: a line break in it would begin a header of its own, and a letter that is not in
+    Latin-1 would fail only when the answer is sent."""
+    return isinstance(value, str) and _FORBIDDEN.isdisjoint(value) and (value.isascii() or max(value) <= "\xff")
 
 
 def _number(value: Any) -> float | None:

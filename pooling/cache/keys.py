@@ -6,13 +6,28 @@ Every part carries its type and its length, so ``("ab", "c")`` and ``("a", "bc")
 
 from __future__ import annotations
 
+import enum
 import hashlib
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from datetime import date, datetime, timedelta
+from datetime import time as datetime_time
+from decimal import Decimal
+from typing import TypeAlias, cast
+
+from django.db.models import Model
+
+_PLAIN = frozenset(
+    (type(None), bool, int, float, str, bytes, Decimal, uuid.UUID, date, datetime, datetime_time, timedelta)
+)
 
 Part: TypeAlias = "str | bytes | Sequence[Part] | None"
 
-FORMAT = "1"  # part of every key: a change of what goes into keys starts anew instead of mixing
+FORMAT = "2"  # part of every key: a change of what goes into keys starts anew instead of mixing
+
+
+class NoKey(TypeError):
+    """A view was called with an argument by which its pages cannot be told apart."""
 
 
 def encode(part: Part) -> bytes:
@@ -37,6 +52,7 @@ def base_key(
     scheme: str,
     host: str,
     path: str,
+    query: str | None = None,
     view: str,
     arguments: tuple[Sequence[object], Mapping[str, object]] = ((), {}),
     key_prefix: str | None = None,
@@ -45,9 +61,10 @@ def base_key(
 ) -> str:
     """The key that is known before the answer is: GET and HEAD share it, since HEAD is GET without the body.
 
-    ``path`` is the full path with its query, ``view`` the view's dotted name, ``arguments`` what it is called with (a
-    view that is called by another one can have others than the path says), ``locale`` the active language and time
-    zone, ``vary_on`` pairs of item and value, None where it is absent. ``key_prefix`` is cache_page's.
+    ``path`` and ``query`` are as they came (``query`` is None if ``vary_on`` has what counts of it), ``view`` is the
+    view's dotted name, ``arguments`` what it is called with (a view that is called by another one can have others than
+    the path says), ``locale`` the active language and time zone, ``vary_on`` pairs of item and value, None where it is
+    absent. ``key_prefix`` is cache_page's. NoKey for an argument of a type whose values cannot be told apart.
     """
     args, kwargs = arguments
     return "page:" + digest(
@@ -56,6 +73,7 @@ def base_key(
         scheme,
         host,
         path,
+        query,
         key_prefix,
         view,
         tuple(_argument(value) for value in args),
@@ -71,6 +89,22 @@ def vary_key(base: str, headers: Iterable[tuple[str, str | None]]) -> str:
 
 
 def _argument(value: object) -> Part:
-    # repr() of what has no repr of its own holds its address: such a page is never found again, which is safe.
+    """A view's argument. Only of these types is it known that two which differ do not look the same."""
     kind = type(value)
-    return (f"{kind.__module__}.{kind.__qualname__}", repr(value))
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if kind in _PLAIN:
+        return (name, repr(value))
+    if isinstance(value, enum.Enum):
+        return (name, value.name)
+    if kind in (list, tuple):
+        return (name, tuple(map(_argument, cast("Sequence[object]", value))))
+    if kind is dict:
+        return (
+            name,
+            tuple((_argument(key), _argument(item)) for key, item in cast("dict[object, object]", value).items()),
+        )
+    if isinstance(value, Model) and value.pk is not None:
+        return (name, value._state.db, _argument(value.pk))
+    raise NoKey(
+        f"an argument of type {name} has no key. Give the view what its URL says (a number, a string), or several such."
+    )

@@ -1,4 +1,4 @@
-"""Which of a visitor's own things a view touched: session, user, cookies, CSRF token, messages.
+"""Which of a visitor's own things a view touched: session, user, cookies, headers, CSRF token, messages.
 
 A view that touches one of them without declaring it in ``vary_on`` makes a page for one visitor only, and that page
 must not be stored for all. During the view the request carries tracking stand-ins; afterwards everything is put back,
@@ -8,32 +8,39 @@ so that the middleware finds what it left there. What middleware handed over bef
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from django.utils.functional import LazyObject, SimpleLazyObject, empty
 
-from .environ import COOKIE, Environ, Headers
+from .environ import ALL_HEADERS, CSRF, Environ, Headers, Scope, harmless
+from .query import Kept, Selection
 
 T = TypeVar("T")
-SESSION, USER, CSRF, MESSAGES = "session", "user", "csrf", "messages"
+SESSION, USER, MESSAGES = "session", "user", "messages"
 ALL_COOKIES = "cookie:*"
 _CSRF_FLAG = "CSRF_COOKIE_NEEDS_UPDATE"
 
 _MEANING = {"auser": USER, "_messages": MESSAGES, "COOKIES": ALL_COOKIES}
-_MEANING |= dict.fromkeys(("META", "environ", "headers"), COOKIE)
+_MEANING |= dict.fromkeys(("META", "environ", "headers", "scope", "GET"), ALL_HEADERS)
+_PARSED = ("accepted_types", "accepted_types_by_precedence")  # Django keeps them once somebody has asked
 
 # The trackers that look away while the user is looked up: that reads the session, but on the user's account.
 _quiet: ContextVar[tuple[int, ...]] = ContextVar("pooling_quiet", default=())
 
 
 class Tracker:
-    """Context manager around the run of a view (and the rendering of its answer). ``touched`` says what it used."""
+    """Context manager around the run of a view (and the rendering of its answer). ``touched`` says what it used.
 
-    def __init__(self, request: Any) -> None:
+    The view does not see what ``hidden`` names of META, nor of the query what does not count for ``selection``.
+    """
+
+    def __init__(self, request: Any, *, hidden: Sequence[str] = (), selection: Selection | None = None) -> None:
         self.request = request
+        self.hidden = hidden
+        self.selection = selection
         self.touched: set[str] = set()
         self.session_modified = False
         self._originals: dict[str, Any] = {}
@@ -69,7 +76,7 @@ class Tracker:
                 session.accessed = False
             if hasattr(session, "modified"):
                 session.modified = False
-            self._replace("session", _Watched(session, lambda: self.note(SESSION)))
+            self._replace("session", _Session(session, self))
         if "user" in state:
             self._replace("user", SimpleLazyObject(self._user))
         if "auser" in state:
@@ -78,8 +85,17 @@ class Tracker:
             self._replace("_messages", _Watched(state["_messages"], lambda: self.note(MESSAGES)))
         self._replace("COOKIES", _Cookies(request.COOKIES, self.note))
         self._csrf_flag = request.META.pop(_CSRF_FLAG, None)
-        self._replace("headers", Headers(request.headers, self.note))
-        environ = Environ(request.META, self.note)
+        changed = {}
+        if self.selection is not None:
+            changed["QUERY_STRING"] = text = self.selection.text(request)
+            self._replace("GET", Kept(text, request.GET, self.selection, self.note))
+        for name in _PARSED:
+            state.pop(name, None)
+        allowed = harmless(request.META, self.hidden)
+        self._replace("headers", Headers(request.headers, self.note, hidden=self.hidden, allowed=allowed))
+        environ = Environ(request.META, self.note, hidden=self.hidden, allowed=allowed, changed=changed)
+        if "scope" in state:
+            self._replace("scope", Scope(request.scope, self.note))
         if getattr(request, "environ", None) is request.META:
             self._replace("environ", environ)
         self._replace("META", environ)
@@ -201,6 +217,47 @@ class _Watched:
 def _use(watched: _Watched) -> Any:
     object.__getattribute__(watched, "_note")()
     return object.__getattribute__(watched, "_target")
+
+
+class _Session(_Watched):
+    """``request.session`` that reports each key that is asked for, and any other use as one of the session."""
+
+    __slots__ = ("_tracker",)
+
+    def __init__(self, target: Any, tracker: Tracker) -> None:
+        super().__init__(target, lambda: tracker.note(SESSION))
+        object.__setattr__(self, "_tracker", tracker)
+
+    def __getitem__(self, key: Any) -> Any:
+        with self._asked_for(key) as session:
+            return session[key]
+
+    def __contains__(self, key: Any) -> bool:
+        with self._asked_for(key) as session:
+            return key in session
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        with self._asked_for(key) as session:
+            return session.get(key, default)
+
+    def has_key(self, key: Any) -> bool:
+        with self._asked_for(key) as session:
+            return key in session
+
+    async def aget(self, key: Any, default: Any = None) -> Any:
+        with self._asked_for(key) as session:
+            return await session.aget(key, default)
+
+    async def ahas_key(self, key: Any) -> bool:
+        with self._asked_for(key) as session:
+            return bool(await session.ahas_key(key))
+
+    @contextmanager
+    def _asked_for(self, key: Any) -> Iterator[Any]:
+        tracker: Tracker = object.__getattribute__(self, "_tracker")
+        tracker.note(f"{SESSION}:{key}")
+        with tracker.quiet():  # the session's own flag does not tell which key it was
+            yield object.__getattribute__(self, "_target")
 
 
 class _Cookies(dict[str, str]):

@@ -2,9 +2,14 @@
 
 "user"         the signed-in user's primary key (None for nobody), through ``request.user``
 "session"      the session: its key and everything in it
+"session:KEY"  what one key of the session has
 "cookie:NAME"  one cookie
 "header:NAME"  one request header
+"query:NAME"   of the query only this parameter, and others that are named so; "query:filter_*" for all that begin so
+"-query:NAME"  all of the query but this parameter; "-query:utm_*"
+"meta:NAME"    a variable of the web server in request.META, such as REMOTE_ADDR
 "language"     the active language (always part of the key, as in cache_page; accepted for clearness)
+"timezone"     the active time zone (likewise)
 "csrf"         the visitor's CSRF secret; without a CSRF cookie a page with a token in it is not stored
 a callable     ``(request) -> str | None``; it covers nothing, unless `vary_by` says what
 """
@@ -16,15 +21,24 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone, translation
 
-from .tracking import ALL_COOKIES, CSRF, MESSAGES, SESSION, USER, Tracker
+from . import query
+from .environ import ALL_HEADERS, CSRF, header_item
+from .tracking import ALL_COOKIES, MESSAGES, SESSION, USER, Tracker
 
-_NAMES = ("user", "session", "cookie:NAME", "header:NAME", "language", "csrf")
+_NAMES = (
+    *("user", "session", "session:KEY", "cookie:NAME", "header:NAME", "query:NAME", "-query:NAME", "meta:NAME"),
+    *("language", "timezone", "csrf"),
+)
+_SESSION_KEY = "session:"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BY_COOKIE = ("user", "session", "cookie:", "csrf")
+_PERSONAL = (*_BY_COOKIE, "header:cookie", "header:authorization", "meta:")
 Callback = Callable[[Any], "str | None"]
 
 
@@ -42,7 +56,8 @@ class VaryBy:
 def vary_by(callback: Callback, *, covers: Iterable[str]) -> VaryBy:
     """An item of ``vary_on``: pages differ by ``callback(request)``, a string or None.
 
-    ``covers`` names what the view may use of its visitor because of that: "user", "session", "cookie:NAME" or "csrf".
+    ``covers`` names what the view may use of its visitor because of that: an item as
+    in ``vary_on``, such as "user", "cookie:NAME" or "header:NAME".
     It is a promise that nobody checks: whatever the page shows of these is the same for all visitors with the same
     value. ``vary_by(lambda request: str(request.user.is_staff), covers=["user"])`` is right for a page that asks for
     ``user.is_staff`` alone; with ``{{ user.username }}`` in it, staff see each other's names.
@@ -62,6 +77,20 @@ class VaryOn:
 
     items: tuple[str, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+    query: query.Selection | None = None
+
+    @cached_property
+    def personal(self) -> bool:
+        """Do visitors get pages of their own, which nobody between here and them may keep?"""
+        return bool(self.callbacks) or any(item.startswith(_PERSONAL) for item in self.items)
+
+    @cached_property
+    def headers(self) -> tuple[str, ...]:
+        """The request headers by which an answer's ``Vary`` says this to other caches."""
+        names = {item.removeprefix("header:") for item in self.items if item.startswith("header:")}
+        if any(item.startswith(_BY_COOKIE) for item in self.items):
+            names.add("Cookie")
+        return tuple(sorted(names))
 
     @classmethod
     def parse(cls, value: Any) -> VaryOn:
@@ -73,7 +102,7 @@ class VaryOn:
                 callbacks.append(item)
             else:
                 items.add(_item(item))
-        return cls(tuple(sorted(items)), tuple(callbacks))
+        return cls(tuple(sorted(items)), tuple(callbacks), query.Selection.parse(sorted(items)))
 
     def values(self, request: Any) -> Values:
         """The values for this request. Nothing is kept of what they touch: the visitor's things are put back."""
@@ -85,9 +114,12 @@ class VaryOn:
             elif item == "session":
                 session = getattr(request, "session", None)
                 found.append((item, None if session is None else _session_value(session, dict(session.items()))))
+            elif item.startswith(_SESSION_KEY):
+                session, key = getattr(request, "session", {}), item.removeprefix(_SESSION_KEY)
+                found.append((item, _data(session, session[key]) if key in session else None))
             else:
                 found.append((item, _plain_value(item, request)))
-        return self._with_callbacks(request, found)
+        return self._with_the_rest(request, found)
 
     async def avalues(self, request: Any) -> Values:
         """`values` for async views: user and session are asked for without blocking."""
@@ -99,11 +131,19 @@ class VaryOn:
             elif item == "session":
                 session = getattr(request, "session", None)
                 found.append((item, None if session is None else _session_value(session, dict(await session.aitems()))))
+            elif item.startswith(_SESSION_KEY):
+                session, key = getattr(request, "session", None), item.removeprefix(_SESSION_KEY)
+                if session is None or not await session.ahas_key(key):
+                    found.append((item, None))
+                else:
+                    found.append((item, _data(session, await session.aget(key))))
             else:
                 found.append((item, _plain_value(item, request)))
-        return self._with_callbacks(request, found)
+        return self._with_the_rest(request, found)
 
-    def _with_callbacks(self, request: Any, found: list[tuple[str, str | None]]) -> Values:
+    def _with_the_rest(self, request: Any, found: list[tuple[str, str | None]]) -> Values:
+        if self.query is not None:
+            found.append(("query", self.query.text(request)))
         covered: set[str] = set()
         for number, callback in enumerate(self.callbacks):
             value = callback(request)
@@ -113,7 +153,8 @@ class VaryOn:
             if isinstance(callback, VaryBy):
                 covered |= callback.covers
             found.append((f"callable {number}", value))
-        return Values(tuple(found), frozenset(covered), request.META.get("CSRF_COOKIE"))
+        secret = request.META.get("CSRF_COOKIE") if CSRF in covered or CSRF in self.items else None
+        return Values(tuple(found), frozenset(covered), secret)
 
 
 @dataclass(frozen=True)
@@ -124,13 +165,23 @@ class Values:
     covered: frozenset[str] = frozenset()
     csrf_secret: str | None = field(default=None, repr=False)
 
-    def uncovered(self, tracker: Tracker) -> list[str]:
-        """What ``tracker`` saw that these values do not stand for. Sorted; empty: the page may be shared."""
-        declared = {item for item, _ in self.pairs} | self.covered
+    def uncovered(self, tracker: Tracker, vary: Iterable[str] = ()) -> list[str]:
+        """What ``tracker`` saw that is not in the page's key. Sorted; empty: the page may be shared.
+
+        ``vary``: headers, lower case, that the answer's ``Vary`` names: their values are in the key, too.
+        """
+        declared = {item for item, _ in self.pairs} | self.covered | {f"header:{name}" for name in vary}
         # A visitor without a CSRF cookie gets one with this very answer: nobody else may have that token.
         if CSRF in declared and self.csrf_secret is None:
             declared.discard(CSRF)
-        return sorted(tracker.look() - declared)
+        return sorted(what for what in tracker.look() - declared if not _is_part(what, declared))
+
+
+def _is_part(what: str, declared: set[str]) -> bool:
+    """Does it belong to something larger that was declared?"""
+    if what.startswith(_SESSION_KEY):
+        return SESSION in declared
+    return what.startswith("cookie:") and "header:cookie" in declared
 
 
 def advice(touched: Iterable[str], callbacks: Iterable[Callback] = ()) -> str:
@@ -141,6 +192,10 @@ def advice(touched: Iterable[str], callbacks: Iterable[Callback] = ()) -> str:
             return "A page that shows or adds messages is for one visitor once; it cannot be cached"
         if what == ALL_COOKIES:
             items.append("'cookie:NAME' for each cookie that is read")
+        elif what == ALL_HEADERS:
+            items.append("'header:NAME' for each header that is read, by name")
+        elif what.startswith(query.KEEP):
+            items.append(f"{what!r} or, instead, no '-query:…' that takes it out")
         else:
             items.append(repr(what))
     declared = f"Declare it, vary_on=[{', '.join(items)}], if the page depends on it, or do not use it in the view"
@@ -167,12 +222,20 @@ def _item(item: Any) -> str:
         raise TypeError(f"vary_on: an item is a string or a callable, not {item!r}.")
     if item == ALL_COOKIES:
         raise ValueError("vary_on: 'cookie:*' is no cookie. Name each: 'cookie:theme'.")
+    if item == ALL_HEADERS:
+        raise ValueError("vary_on: 'header:*' is no header. Name each: 'header:Accept'.")
     kind, colon, name = item.partition(":")
     if colon and kind in ("cookie", "header"):
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"vary_on: {item!r} names no {kind}. Write for instance '{kind}:theme'.")
-        return f"header:{name.lower()}" if kind == "header" else item
-    if item in (USER, SESSION, CSRF, "language"):
+        return header_item(name) if kind == "header" else item
+    if colon and name and kind == SESSION:
+        return item
+    if colon and name and kind == "meta":
+        return header_item(name.removeprefix("HTTP_")) if name.startswith("HTTP_") else item
+    if colon and kind in ("query", "-query"):
+        return query.check(item)
+    if item in (USER, SESSION, CSRF, "language", "timezone"):
         return item
     near = difflib.get_close_matches(item.lower(), _NAMES, n=1, cutoff=0.0)[0]
     raise ValueError(
@@ -189,6 +252,12 @@ def _plain_value(item: str, request: Any) -> str | None:
         value = request.headers.get(name)
     elif kind == "csrf":
         value = request.META.get("CSRF_COOKIE")
+    elif kind == "meta":
+        value = request.META.get(name)
+    elif item == "timezone":
+        value = timezone.get_current_timezone_name()
+    elif kind in ("query", "-query"):
+        value = None  # all of the query that counts is one value, see `_with_the_rest`
     else:
         value = translation.get_language()
     return None if value is None else str(value)
@@ -200,5 +269,8 @@ def _user_value(user: Any) -> str | None:
 
 
 def _session_value(session: Any, items: dict[str, Any]) -> str:
-    data = session.serializer().dumps(items)
-    return f"{session.session_key}:{hashlib.sha256(data).hexdigest()}"
+    return f"{session.session_key}:{_data(session, items)}"
+
+
+def _data(session: Any, value: Any) -> str:
+    return hashlib.sha256(session.serializer().dumps(value)).hexdigest()

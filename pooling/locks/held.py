@@ -22,11 +22,13 @@ class Held:
     ``reads``, ``writes``  the declared groups.
     ``fence``   the grant's token; grows from grant to grant.
     ``vector``  values of the epochs in ``watches``, read in the step that made the grant.
+    ``waited``  seconds that it stood in the queue; 0 if it was granted at once.
     ``leading`` False: somebody else computed meanwhile (single-flight), and the groups are *not* held.
     """
 
     __slots__ = (
         "__weakref__",
+        "_counts",
         "_forks",
         "_lease",
         "_left",
@@ -35,6 +37,7 @@ class Held:
         "_needs",
         "_open",
         "_renews",
+        "_since",
         "_taken",
         "_thread",
         "_ticket",
@@ -44,6 +47,7 @@ class Held:
         "reads",
         "vector",
         "view",
+        "waited",
         "writes",
     )
 
@@ -62,6 +66,9 @@ class Held:
         renews: tuple[str, ...],
         view: str,
         thread: threading.Thread | None,
+        waited: float = 0.0,
+        since: float = 0.0,
+        counts: Plan | None = None,
     ) -> None:
         self.groups = plan.wants
         self.reads = plan.reads
@@ -70,6 +77,7 @@ class Held:
         self.vector = vector
         self.leading = leading
         self.view = view
+        self.waited = waited
         self._manager = manager
         self._ticket = ticket  # None: everything was held already
         self._taken = taken  # what this hold itself added to the lock table
@@ -77,6 +85,8 @@ class Held:
         self._lease = lease
         self._renews = renews
         self._thread = thread
+        self._counts = counts  # what statistics count it for
+        self._since = since  # by the manager's clock
         self._open = True
         self._lost = False
         self._left: list[Held] = []  # nested holds that are released together with this one
@@ -137,7 +147,8 @@ def current_holds(manager: LockManager) -> tuple[Held, ...]:
 
 
 def push(held: Held) -> None:
-    _holds.set((*(hold for hold in _holds.get() if hold.active), held))
+    holds = _holds.get()
+    _holds.set((*[hold for hold in holds if hold.active], held) if holds else (held,))
 
 
 def pop(held: Held) -> None:
@@ -145,7 +156,7 @@ def pop(held: Held) -> None:
     another context than the acquisition, and holds need not end in the order in which they began."""
     holds = _holds.get()
     if holds:
-        _holds.set(tuple(hold for hold in holds if hold is not held and hold.active))
+        _holds.set(tuple([hold for hold in holds if hold is not held and hold.active]))
 
 
 def _after_fork_in_child() -> None:

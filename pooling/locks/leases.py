@@ -29,7 +29,8 @@ class Renewer:
         _renewers.add(self)
 
     def _start_over(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._mutex = threading.Lock()
+        self._changed = threading.Condition(self._mutex)
         self._thread: threading.Thread | None = None
         self._wake = 0.0  # when the thread looks next
         # Weak, so that a hold whose thread died without a release is not kept alive: nobody can release it any more.
@@ -38,7 +39,7 @@ class Renewer:
     def add(self, ticket: str, held: Held) -> None:
         """From a third of its lease on, renew it until `remove`."""
         due = self._clock() + held._lease / 3
-        with self._changed:
+        with self._mutex:
             self._due[ticket] = (weakref.ref(held), due)
             if self._thread is None:
                 self._wake = due
@@ -50,7 +51,7 @@ class Renewer:
                 self._changed.notify()
 
     def remove(self, ticket: str) -> None:
-        with self._changed:
+        with self._mutex:
             self._due.pop(ticket, None)
 
     @property
@@ -61,7 +62,7 @@ class Renewer:
         """Renew what is due; seconds until the next look, None when nothing is held."""
         now = self._clock()
         by_lease: dict[float, list[str]] = {}
-        with self._changed:
+        with self._mutex:
             holds: dict[str, Held] = {}
             for ticket, (ref, due) in list(self._due.items()):
                 if due > now:
@@ -78,7 +79,7 @@ class Renewer:
                 by_lease.setdefault(held._lease, []).append(ticket)
         for lease, tickets in by_lease.items():
             self._renew(tickets, holds, lease)
-        with self._changed:
+        with self._mutex:
             if not self._due:
                 return None
             return max(0.0, min(due for _, due in self._due.values()) - self._clock())
@@ -93,7 +94,7 @@ class Renewer:
         else:
             delay = lease / 3
         due = self._clock() + delay
-        with self._changed:
+        with self._mutex:
             for ticket, still in zip(tickets, kept, strict=True):
                 if ticket not in self._due:
                     continue  # released meanwhile; "not held" is no loss then
@@ -108,7 +109,7 @@ class Renewer:
         me = threading.current_thread()
         while True:
             self.step()
-            with self._changed:
+            with self._mutex:
                 if self._thread is not me:
                     return  # in a forked child, or replaced
                 if not self._due:

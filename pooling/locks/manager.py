@@ -6,7 +6,6 @@ Knows no Django and no store in particular; it speaks `pooling.store.protocol.St
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import logging
 import os
@@ -26,6 +25,7 @@ from .held import Held, current_holds
 from .leases import Renewer
 from .order import check_order, modes_of, remaining
 from .report import timeout_error
+from .stats import LockStats, process
 
 logger = logging.getLogger("pooling.locks")
 
@@ -67,16 +67,24 @@ class _Asking:
     thread: threading.Thread | None
     started: float
     sent: bool = False  # may the store know of it?
+    queued: bool = False
 
 
 class LockManager:
     """Locks by resource group over one store. Thread-safe; what a context holds is in a context variable."""
 
     def __init__(
-        self, store: Store, options: Options | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        options: Options | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        stats: LockStats = process,
     ) -> None:
         self.store = store
         self.options = options or Options()
+        self.stats = stats
+        self._clock = clock
         self._renewer = Renewer(store, clock)
         self._beside = Beside()
         self._numbers = itertools.count()
@@ -117,6 +125,7 @@ class LockManager:
             grant = store.acquire(asking.request)
             asking.sent = True
             if grant is None and not asking.request.nowait:
+                asking.queued = True
                 deadline = asking.started + asking.wait
                 while grant is None and (left := deadline - time.monotonic()) > 0:
                     grant = store.wait(ticket, left)
@@ -152,6 +161,7 @@ class LockManager:
             grant = store.acquire(asking.request)
             asking.sent = True
             if grant is None and not asking.request.nowait:
+                asking.queued = True
                 deadline = asking.started + asking.wait
                 while grant is None and (left := deadline - time.monotonic()) > 0:
                     grant = await self._wait_async(asking, left)
@@ -185,11 +195,18 @@ class LockManager:
         if held._ticket is None or held._forks != _held._forks:
             return held._ticket is None
         self._renewer.remove(held._ticket)
+        seconds = self._clock() - held._since
+        kept = self._give_back(held, held._ticket)
+        if held._counts:  # after the groups are free: nobody waits for it
+            self.stats.held(held._counts.reads, held._counts.writes, held.waited, seconds)
+        return kept
+
+    def _give_back(self, held: Held, ticket: str) -> bool:
         try:
-            kept = self.store.release(held._ticket, held._renews)
+            kept = self.store.release(ticket, held._renews)
         except StoreUnavailable as error:
             # Or else its groups would stay taken for the rest of the lease, once the store is back.
-            self.store.later(held._ticket, held._renews)
+            self.store.later(ticket, held._renews)
             logger.warning("%r will be released as soon as the store answers: %s", held, error)
             return False
         except Exception:
@@ -278,7 +295,7 @@ class LockManager:
             return
         self.store.release(asking.request.ticket)
         check_left(asking.plan, asking.holds, left, self.options.ranks, asking.view)
-        asking.request = dataclasses.replace(asking.request, ticket=self._new_ticket(), family=family)
+        asking.request = asking.request._replace(ticket=self._new_ticket(), family=family)
 
     def _new_ticket(self) -> str:
         pid = os.getpid()
@@ -329,6 +346,9 @@ class LockManager:
             renews=request.renews if leading else (),
             view=asking.view,
             thread=asking.thread,
+            waited=time.monotonic() - asking.started if asking.queued else 0.0,
+            since=self._clock(),
+            counts=asking.new if leading else None,
         )
         self._renewer.add(request.ticket, held)
         if leading:
@@ -351,4 +371,6 @@ class LockManager:
     def _timed_out(self, asking: _Asking) -> PoolingError:
         waited = time.monotonic() - asking.started
         self._abandon(asking.request.ticket)
-        return timeout_error(self.store, asking.request, asking.view, waited)
+        if asking.queued:
+            self.stats.timed_out((*asking.new.reads, *asking.new.writes), waited)
+        return timeout_error(self.store, asking.request, asking.view, waited, self.stats.mean_hold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import LockTimeout, StoreUnavailable
 from ..groups import Mode, compatible
@@ -13,8 +13,17 @@ _MAX_NAMED = 3
 _MAX_RETRY_AFTER = 60  # seconds
 
 
-def timeout_error(store: Store, request: LockRequest, view: str, waited: float) -> LockTimeout:
-    """The error for a request that was not granted within its time and that was withdrawn already."""
+def timeout_error(
+    store: Store,
+    request: LockRequest,
+    view: str,
+    waited: float,
+    mean_hold: Callable[[Iterable[str]], float | None] = lambda groups: None,
+) -> LockTimeout:
+    """The error for a request that was not granted within its time and that was withdrawn already.
+
+    ``mean_hold``: for how many seconds these groups are held on average, None where that is not known.
+    """
     who = repr(view) if view else "A request"
     waiting = "did not wait" if request.nowait else f"waited {waited:.3g} s"
     try:
@@ -38,15 +47,45 @@ def timeout_error(store: Store, request: LockRequest, view: str, waited: float) 
             f"POOLING['LOCK_WAIT']."
         )
     groups = sorted({group for _, names in blocking for group in names})
-    holders = [party for party, _ in blocking if party.holding]
     named = "; ".join(_describe(party, names) for party, names in blocking[:_MAX_NAMED])
     more = f"; and {len(blocking) - _MAX_NAMED} more" if len(blocking) > _MAX_NAMED else ""
-    age = max((party.seconds for party in holders), default=0.0)
     return LockTimeout(
         f"{who} {waiting} for {_named(groups)}: {named}{more}. Hold it there for a shorter time, "
         f"name finer groups, or raise wait= or POOLING['LOCK_WAIT'].",
-        retry_after=min(_MAX_RETRY_AFTER, max(1, math.ceil(age))),
+        retry_after=min(_MAX_RETRY_AFTER, max(1, math.ceil(_seconds_until_free(blocking, mean_hold)))),
     )
+
+
+def _seconds_until_free(
+    blocking: Sequence[tuple[Party, list[str]]], mean_hold: Callable[[Iterable[str]], float | None]
+) -> float:
+    """A guess: what is left of the present holds, and a mean hold for each turn in the queue after them.
+
+    A hold that lasts longer than the mean, or of which there is none, will last for as long as it has lasted already:
+    nothing better is known. Waiters who do not conflict, readers above all, have one turn together.
+    """
+    seconds = age = 0.0
+    for party, groups in blocking:
+        if party.holding:
+            left = (mean_hold(groups) or 0.0) - party.seconds
+            seconds = max(seconds, left if left > 0 else party.seconds)
+            age = max(age, party.seconds)
+    turn: list[Party] = []
+    longest = 0.0
+    for party, groups in blocking:
+        if not party.holding:
+            if any(_meet(party, other) for other in turn):
+                seconds, longest, turn = seconds + longest, 0.0, []
+            turn.append(party)
+            mean = mean_hold(groups)
+            longest = max(longest, age if mean is None else mean)
+    return seconds + longest
+
+
+def _meet(one: Party, other: Party) -> bool:
+    """Do they conflict?"""
+    theirs = dict(other.wants)
+    return any(group in theirs and not compatible(theirs[group], mode) for group, mode in one.wants)
 
 
 def _asked(request: LockRequest) -> str:

@@ -52,9 +52,10 @@ class Epochs:
 
     def renew(self, names: Sequence[str]) -> None:
         """Give each a new value."""
+        values = self._values
         for name in names:
-            self._values.pop(name, None)  # so that it moves to the young end
-            self._make(name)
+            values[name] = next(self._random)
+            values.move_to_end(name)
         self._trim()
 
     def clear(self) -> None:

@@ -16,7 +16,7 @@ from .._forks import after_in_child
 from ._epochs import Entries, Epochs
 from ._table import LockTable, Ticket
 from ._waking import waker_of
-from .protocol import Found, Grant, LockRequest, Party, Vector
+from .protocol import Found, Grant, LockRequest, Party, Vector, checked_token
 
 ENTRY_BYTES = 64 * 1024 * 1024
 MAX_EPOCHS = 200_000
@@ -122,6 +122,10 @@ class MemoryStore:
                 if entry is not None and entry.grant is not None:
                     entry.expires = expires
             return held
+
+    def advance(self, token: int) -> bool:
+        with self._mutex:
+            return self._table.advance(checked_token(token))
 
     def parties(self, groups: Sequence[str] | None = None) -> list[Party]:
         with self._mutex:

@@ -8,17 +8,23 @@ script or one command. Times are seconds, keys of entries and epochs are strings
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from ..groups import Mode
+
+# Redis counts in doubles, which know all whole numbers up to 2**53. Below it is room for 2**40 grants more.
+TOKENS_END = 2**53 - 2**40
 
 Wants = tuple[tuple[str, Mode], ...]
 Vector = tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LockRequest:
+# Two of these are made for every hold: named tuples, since to make a frozen dataclass takes three times as long.
+
+
+class LockRequest(NamedTuple):
     """Everything that one acquisition asks of the store.
 
     ``ticket``   a nonce made by the client, so that a request sent twice makes no second holder or waiter.
@@ -46,11 +52,10 @@ class LockRequest:
     family: tuple[str, ...] = ()
     follow: str | None = None
     nowait: bool = False
-    owner: Mapping[str, str] = field(default_factory=dict)
+    owner: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A granted ticket. ``token`` grows strictly from grant to grant: max(previous + 1, µs since 1970).
 
     ``vector`` are the values of the request's ``watches``, read in the same step as the grant was made.
@@ -79,6 +84,13 @@ class Found:
 
     entry: bytes | None
     vector: Vector
+
+
+def checked_token(token: int) -> int:
+    """``token``; ValueError if a store cannot go on from there."""
+    if not 0 <= token < TOKENS_END:
+        raise ValueError(f"A token must be between 0 and {TOKENS_END - 1}, not {token!r}.")
+    return token
 
 
 class Store(Protocol):
@@ -113,6 +125,11 @@ class Store(Protocol):
 
     def parties(self, groups: Sequence[str] | None = None) -> list[Party]:
         """Holders and then waiters in queue order; with ``groups`` only those that have or want one of these."""
+        ...
+
+    def advance(self, token: int) -> bool:
+        """Give from now on only tokens above ``token``; was that news? For a store that has forgotten the tokens that
+        it gave, or whose clock is behind another's. ValueError from 2**53 - 2**40 on: beyond that no store counts."""
         ...
 
     # -- epochs

@@ -19,10 +19,25 @@ from ..errors import StoreUnavailable
 from ..groups import Mode
 from ._mailbox import Mailbox, Pending, parse
 from ._owed import Owed
-from ._scripts import ACQUIRE, EPOCHS, LOAD, LOOK, PARTIES, PUT, RELEASE, RENEW, SWAP, Script, bulk, encode, packed
+from ._scripts import (
+    ACQUIRE,
+    ADVANCE,
+    EPOCHS,
+    LOAD,
+    LOOK,
+    PARTIES,
+    PUT,
+    RELEASE,
+    RENEW,
+    SWAP,
+    Script,
+    bulk,
+    encode,
+    packed,
+)
 from ._waking import waker_of
 from ._wire import Driver, Wire
-from .protocol import Found, Grant, LockRequest, Party, Vector, Wants
+from .protocol import Found, Grant, LockRequest, Party, Vector, Wants, checked_token
 
 _GRANTED, _QUEUED = 1, 0
 _TABLE = ("held", "wait", "lease", "info", "seq")
@@ -133,6 +148,10 @@ class RedisStore:
         if not tickets:
             return []
         return [bool(held) for held in self._run(RENEW, (), [_microseconds(lease), *tickets])]
+
+    def advance(self, token: int) -> bool:
+        words = bulk(encode(self.tag + "seq")) + bulk(b"%d" % checked_token(token))
+        return bool(self._up().run(ADVANCE, 1, 2, words))
 
     def parties(self, groups: Sequence[str] | None = None) -> list[Party]:
         if groups is not None and not groups:

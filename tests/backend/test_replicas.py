@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import MySQLdb
 import pytest
 
+from tests.docs.blocks import python
 from tests.servers import PrivateDatabase, private_database
 
 from .conftest import until
@@ -62,9 +62,8 @@ Ask = Callable[[str], Any]
 @pytest.fixture
 def site(pair: Any, tmp_path: Path, request: Any) -> Iterator[Ask]:
     """A function that sends a line to a site of the test's own, and returns what it says."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "replicas.md").read_text("utf-8"), re.DOTALL)
-    [router] = [block for block in blocks if "class ReplicaRouter" in block]
-    (tmp_path / "routers.py").write_text(router, "utf-8")
+    [router] = [block for block in python("docs/replicas.md") if block.file == "shop/routers.py"]
+    (tmp_path / "routers.py").write_text(router.code, "utf-8")
     writer, replica = pair
     name = f"lines_{next(NUMBERS)}"  # another one for each test: the replica may still have the last one's
     run(writer, f"CREATE DATABASE {name}")

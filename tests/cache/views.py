@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.middleware.csrf import get_token
 from django.template import engines
 from django.template.response import TemplateResponse
-from django.urls import path
+from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -217,4 +217,5 @@ urlpatterns = [
     path("bare/<int:pk>", locked_cache(300, reads=["notes/{pk}"])(Bare.as_view())),
     path("async_class/<int:pk>", AsyncNoteView.as_view()),
     path("total", total),
+    path("http/", include("tests.cache.http_views")),
 ]

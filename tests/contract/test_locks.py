@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from pooling.groups import Mode, compatible
+from pooling.store.protocol import TOKENS_END
 
 from .asking import granted, queue, request, single, take
 
@@ -347,3 +348,37 @@ def test_a_nested_waiter_is_served_although_an_older_one_before_it_cannot_go_on(
     store.release(nested)
     store.release(outer)
     assert granted(store, plain) is not None
+
+
+YEAR = 365 * 86400 * 1_000_000
+
+
+@pytest.mark.parametrize("ahead", [YEAR, None], ids=["a year ahead", "as far as it goes"])
+def test_tokens_go_on_from_where_they_are_told_to_one_by_one(store, ahead):
+    first = store.acquire(request(writes=["a"])).token
+    far = first + ahead if ahead else TOKENS_END - 1
+    assert store.advance(far)
+    assert not store.advance(far)
+    assert not store.advance(first)
+    assert store.acquire(request(writes=["b"])).token == far + 1
+    holder = take(store, writes=["c"])
+    waiting = [queue(store, writes=["c"]) for _ in range(3)]
+    last = far + 2
+    for ticket in waiting:  # in the order in which they came
+        store.release(holder)
+        token = granted(store, ticket).token
+        assert token > last
+        holder, last = ticket, token
+    assert store.acquire(request(writes=["d"])).token == last + 1  # each whole number is one of its own still
+
+
+def test_a_token_that_is_no_news_changes_nothing(store):
+    before = store.acquire(request(writes=["a"])).token
+    assert not store.advance(before - YEAR)
+    assert store.acquire(request(writes=["b"])).token - before < YEAR
+
+
+@pytest.mark.parametrize("token", [-1, TOKENS_END, 2**63 - 1])
+def test_tokens_that_no_store_could_go_on_from_are_refused(store, token):
+    with pytest.raises(ValueError, match="token"):
+        store.advance(token)

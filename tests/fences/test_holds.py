@@ -133,6 +133,32 @@ def test_a_holder_that_stands_still_before_its_claim(account: Account, monkeypat
     assert account.balance == 1
 
 
+@pytest.mark.parametrize("ahead", [60, 365 * 86400], ids=["a minute", "a year"])
+def test_a_store_that_is_behind_the_fences_refuses_once(
+    account: Account, ahead: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a failover to a machine whose clock is behind and that has not got the last tokens."""
+    newer = add_one() + ahead * 1_000_000
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE pooling_fence SET token = %s WHERE grp = 'accounts/ann'", [newer])
+    with pytest.raises(FenceRejected):
+        add_one()
+    assert f"It goes on from {newer}" in caplog.text
+    assert add_one() == newer + 1
+    assert add_one() == newer + 2
+    account.refresh_from_db()
+    assert account.balance == 3
+
+
+def test_a_fence_that_no_store_can_go_on_from_is_said(account: Account, caplog: pytest.LogCaptureFixture) -> None:
+    add_one()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE pooling_fence SET token = %s WHERE grp = 'accounts/ann'", [2**60])
+    with pytest.raises(FenceRejected):
+        add_one()
+    assert "may be older than the fences" in caplog.text
+
+
 def test_a_loss_that_is_known_refuses_the_commit(account: Account) -> None:
     def lose_it() -> None:
         with locked(writes=["accounts/ann"]) as held:

@@ -15,13 +15,17 @@ from pooling.conf import Settings, parse
 
 TEXTS = ["CACHE_ALIAS", "KEY_PREFIX"]
 SECONDS = ["LOCK_WAIT", "LOCK_LEASE", "STORE_BUDGET", "NEAR_HEARTBEAT"]
-FLAGS = ["FENCE", "ENABLED"]
+FLAGS = ["FENCE", "ETAGS", "ENABLED"]
 
 BAD = [
     *((key, value) for key in TEXTS for value in ("", None, 7, ["default"])),
     *((key, value) for key in SECONDS for value in (0, -1, math.nan, math.inf, 1e10, "5", None, True)),
     *((key, value) for key in FLAGS for value in (1, 0, "yes", None)),
-    *(("NEAR_CACHE_BYTES", value) for value in (-1, 1.5, "64 MiB", True, None, math.nan)),
+    *(
+        (key, value)
+        for key in ("ENTRY_BYTES", "NEAR_CACHE_BYTES")
+        for value in (-1, 1.5, "64 MiB", True, None, math.nan)
+    ),
     *(("ON_STORE_DOWN", value) for value in ("wait", "", None, True)),
     *(("GROUP_ORDER", value) for value in ("catalog", 7, None, [7], ["a/b"], ["a", "b", "a"], [""], ["a//b"], ["a\n"])),
     *(("GROUPS", value) for value in ([], "a", None, {"": []}, {"a/": []}, {7: []}, {"a": "shop.Book"}, {"a": [7]})),

@@ -17,6 +17,7 @@ from pooling.errors import LockLost, LockOrderError, LockTimeout, StoreUnavailab
 from pooling.groups import Mode, plan
 from pooling.locks import LockManager, Options
 from pooling.locks.report import timeout_error
+from pooling.locks.stats import LockStats
 from pooling.store.memory import MemoryStore
 from pooling.store.protocol import LockRequest
 
@@ -237,7 +238,7 @@ def test_a_timeout_says_what_who_how_long_and_what_to_do(manager, store):
 
 def test_retry_after_is_the_age_of_the_holder():
     now = [100.0]
-    manager = LockManager(MemoryStore(clock=lambda: now[0]))
+    manager = LockManager(MemoryStore(clock=lambda: now[0]), stats=LockStats())
     held = elsewhere(manager.acquire, p(writes=["a"]), lease=1000)
     for age, expected in ((7.5, 8), (300, 60)):
         now[0] = 100.0 + age

@@ -217,7 +217,8 @@ class Releasing(mysql.DatabaseWrapper):
 
     def close_if_unusable_or_obsolete(self) -> None:
         # Django would go a long way to find that CONN_MAX_AGE is 0. What failed is asked about first, as there.
-        if self._parked or (isinstance(self.connection, Connection) and not self.errors_occurred):
+        ours = not self._parked and isinstance(self.connection, Connection)
+        if self._parked or (ours and self.close_at is not None and not self.errors_occurred):
             self.close()
         else:
             super().close_if_unusable_or_obsolete()

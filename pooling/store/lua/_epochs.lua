@@ -28,8 +28,13 @@ local function read_epochs(keys, nonce)
   for i, key in ipairs(keys) do
     if not values[i] then
       made = made + 1
-      redis.call('SET', key, nonce .. struct.pack('>I8I2', now, made), 'EX', EPOCH_SECONDS, 'NX')
-      values[i] = redis.call('GET', key) -- the same key may stand there twice
+      local value = nonce .. struct.pack('>I8I2', now, made)
+      redis.call('SET', key, value, 'EX', EPOCH_SECONDS, 'NX')
+      values[i] = redis.call('MGET', key)[1] -- the same key may stand there twice
+      if not values[i] then -- somebody put a value of another type there, a list or so
+        redis.call('SET', key, value, 'EX', EPOCH_SECONDS)
+        values[i] = value
+      end
     end
   end
   return values

@@ -9,5 +9,5 @@ for i = 2, #KEYS do
   keys[i - 1] = KEYS[i]
 end
 local answer = read_epochs(keys, ARGV[1])
-table.insert(answer, 1, redis.call('GET', KEYS[1]))
+table.insert(answer, 1, redis.call('MGET', KEYS[1])[1]) -- unlike GET no error for a value of another type
 return answer

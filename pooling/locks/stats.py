@@ -1,0 +1,282 @@
+"""How long groups were waited for and held in this process: counts and histograms by group, in bounded memory.
+
+Each group that a hold declares counts under its own path. There is room for `LIMIT` of them. When it is used up, a
+group without a line counts in the fold that it belongs to: ``accounts/7`` in ``accounts/{*}``, or ``{*}`` if there is
+none. Every so many times such a group gets a line all the same, which is soon a busy one; for that those that were
+asked for least are folded, with all that they have counted. So the busy groups are told apart, nothing that was counted
+is lost, and no number of accounts makes it grow. No group can have a brace in it, so nobody's is called so.
+
+A request that names several groups waits for all of them at once; its wait counts for each. Intentions on ancestors,
+pages that are waited for, and holds that found everything held already are not counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .._forks import after_in_child
+
+LIMIT = 400  # groups and folds
+FOLD = "{*}"
+_ADMITTED = 32  # of so many requests for groups without a line one gets one
+
+# Two buckets for each power of two microseconds, from one to two hours: a percentile is told to a quarter.
+_BITS = 33
+_BUCKETS = 2 * _BITS
+
+
+def bucket_of(seconds: float) -> int:
+    micros = int(seconds * 1e6)
+    size = micros.bit_length()
+    if size < 2:
+        return size
+    return 2 * size - 2 + (micros >> (size - 2) & 1) if size <= _BITS else _BUCKETS - 1
+
+
+def middle_of(bucket: int) -> float:
+    """Seconds in the middle of a bucket."""
+    if bucket < 2:
+        return bucket / 1e6
+    size, upper = divmod(bucket + 2, 2)
+    return (1 << size) * (0.875 if upper else 0.625) / 1e6
+
+
+class Histogram:
+    """Durations in buckets. Not thread-safe."""
+
+    __slots__ = ("buckets", "count", "longest", "total")
+
+    def __init__(self) -> None:
+        self.buckets = array("Q", bytes(8 * _BUCKETS))
+        self.count = 0
+        self.total = 0.0
+        self.longest = 0.0
+
+    def add(self, seconds: float, bucket: int) -> None:
+        self.buckets[bucket] += 1
+        self.count += 1
+        self.total += seconds
+        if seconds > self.longest:
+            self.longest = seconds
+
+    def take(self, other: Histogram) -> None:
+        """Add what another one has counted."""
+        for bucket, number in enumerate(other.buckets) if other.count else ():
+            self.buckets[bucket] += number
+        self.count += other.count
+        self.total += other.total
+        self.longest = max(self.longest, other.longest)
+
+    def quantile(self, part: float, zeros: int = 0) -> float:
+        """Seconds within which this part of all was done. ``zeros``: how many more took no time at all."""
+        rank = part * (self.count + zeros) - zeros
+        if rank <= 0:
+            return 0.0
+        for bucket, number in enumerate(self.buckets):
+            rank -= number
+            if number and rank <= 0:
+                return min(middle_of(bucket), self.longest)
+        return self.longest
+
+    def as_json(self, zeros: int = 0) -> dict[str, Any]:
+        return {
+            "count": self.count + zeros,
+            "total": round(self.total, 6),
+            "max": round(self.longest, 6),
+            "p50": round(self.quantile(0.50, zeros), 6),
+            "p99": round(self.quantile(0.99, zeros), 6),
+            "buckets": {str(bucket): number for bucket, number in enumerate(self.buckets) if number},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Histogram:
+        made = cls()
+        for bucket, number in data["buckets"].items():
+            made.buckets[int(bucket)] = number
+        made.count = sum(made.buckets)
+        made.total, made.longest = data["total"], data["max"]
+        return made
+
+
+class Group:
+    """What was counted of one group. ``waits`` has those that had to wait, in vain or not."""
+
+    __slots__ = ("holds", "timeouts", "waits", "writes")
+
+    def __init__(self) -> None:
+        self.holds = Histogram()
+        self.waits = Histogram()
+        self.writes = 0
+        self.timeouts = 0
+
+    @property
+    def asked(self) -> int:
+        return self.holds.count + self.timeouts
+
+    def take(self, other: Group) -> None:
+        self.holds.take(other.holds)
+        self.waits.take(other.waits)
+        self.writes += other.writes
+        self.timeouts += other.timeouts
+
+    def copy(self) -> Group:
+        made = Group()
+        made.take(self)
+        return made
+
+    def as_json(self, name: str) -> dict[str, Any]:
+        return {
+            "group": name,
+            "asked": self.asked,
+            "waited": self.waits.count,
+            "timeouts": self.timeouts,
+            "writes": self.writes,
+            "hold": self.holds.as_json(),
+            "wait": self.waits.as_json(self.asked - self.waits.count),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Group:
+        made = cls()
+        made.holds, made.waits = Histogram.from_json(data["hold"]), Histogram.from_json(data["wait"])
+        made.writes, made.timeouts = data["writes"], data["timeouts"]
+        return made
+
+
+class LockStats:
+    """Counts holds. Thread-safe and exact; ``limit`` bounds the groups that are told apart."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        if limit < 2:
+            raise ValueError(f"limit must be 2 or more, not {limit!r}.")
+        self._limit = limit
+        self.start_over()
+        _all.add(self)
+
+    def start_over(self) -> None:
+        """With nothing counted: what a forked child's parent has held is not the child's."""
+        self._mutex = threading.Lock()
+        self._groups: dict[str, Group] = {}
+        self._strangers = 0
+
+    def held(self, reads: tuple[str, ...], writes: tuple[str, ...], waited: float, seconds: float) -> None:
+        """A hold of these groups has ended after ``seconds``, for which it had waited so long (0: not at all)."""
+        bucket = bucket_of(seconds)
+        with self._mutex:
+            groups = self._groups
+            for name in writes:
+                group = groups.get(name) or self._enter(name)
+                group.writes += 1
+                group.holds.add(seconds, bucket)
+                if waited:
+                    group.waits.add(waited, bucket_of(waited))
+            for name in reads:
+                group = groups.get(name) or self._enter(name)
+                group.holds.add(seconds, bucket)
+                if waited:
+                    group.waits.add(waited, bucket_of(waited))
+
+    def timed_out(self, groups: Iterable[str], waited: float) -> None:
+        """A request for these groups has waited in vain."""
+        with self._mutex:
+            for name in groups:
+                group = self._groups.get(name) or self._enter(name)
+                group.timeouts += 1
+                group.waits.add(waited, bucket_of(waited))
+
+    def mean_hold(self, groups: Iterable[str]) -> float | None:
+        """Seconds for which the slowest of these is held on average, where that is known."""
+        with self._mutex:
+            found = [self._groups[name].holds for group in groups if (name := self._line_of(group)) is not None]
+            return max((one.total / one.count for one in found if one.count), default=None)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All of it as JSON could have it, the groups that were waited for longest first; see `snapshot`."""
+        with self._mutex:
+            copies = {name: group.copy() for name, group in self._groups.items()}
+        return _as_json(copies)
+
+    # -- details, under the mutex
+
+    def _enter(self, name: str) -> Group:
+        """Where a group counts that has no line."""
+        groups = self._groups
+        if self._strangers or len(groups) >= self._limit:  # from the first time on that it was full
+            self._strangers += 1
+            if self._strangers % _ADMITTED:
+                name = self._line_of(name) or FOLD
+            elif len(groups) >= self._limit:
+                # To a half, so that it comes seldom; again where what was folded made as many lines as it took.
+                while len(groups) > self._limit // 2:
+                    self._fold()
+        group = groups.get(name)
+        if group is None:
+            group = groups[name] = Group()
+        return group
+
+    def _fold(self) -> None:
+        groups = self._groups
+        ranked = sorted((name for name in groups if name != FOLD), key=lambda name: groups[name].asked)
+        for name in ranked[: max(1, len(ranked) // 2)]:
+            group = groups.pop(name)
+            into = above(name)
+            if into in groups:
+                groups[into].take(group)
+            else:
+                groups[into] = group
+
+    def _line_of(self, name: str) -> str | None:
+        """Under which name the group is counted."""
+        while name not in self._groups:
+            if name == FOLD:
+                return None
+            name = above(name)
+        return name
+
+
+def above(name: str) -> str:
+    """What a group, or a fold, is folded into."""
+    path = name.removesuffix("/" + FOLD)
+    outer, slash, _ = path.rpartition("/")
+    return f"{outer}/{FOLD}" if slash else FOLD
+
+
+def merge(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One snapshot of many, such as those of all processes. KeyError, TypeError or ValueError if one is malformed."""
+    groups: dict[str, Group] = {}
+    for one in snapshots:
+        for data in one["groups"]:
+            groups.setdefault(data["group"], Group()).take(Group.from_json(data))
+    return _as_json(groups)
+
+
+def _as_json(groups: Mapping[str, Group]) -> dict[str, Any]:
+    ranked = sorted(groups.items(), key=lambda item: (-item[1].waits.total, -item[1].holds.total, item[0]))
+    return {"groups": [group.as_json(name) for name, group in ranked]}
+
+
+_all: weakref.WeakSet[LockStats] = weakref.WeakSet()
+process = LockStats()  # what every lock manager of this process counts in, unless it was given another
+
+
+def snapshot() -> dict[str, Any]:
+    """What this process has counted: ``{"groups": [...]}``, those that were waited for longest, all together, first.
+
+    Each group has ``group`` (a path, or a fold), ``asked`` (holds that ended and requests that timed out), ``waited``
+    (how many of these had to wait), ``timeouts``, ``writes``, and ``hold`` and ``wait``. Each of the two has ``count``;
+    ``total``, ``max``, ``p50``, ``p99`` in seconds (percentiles to a quarter); and ``buckets``, for `merge`. Who did
+    not have to wait counts in ``wait`` with 0.
+    """
+    return process.snapshot()
+
+
+def _after_fork_in_child() -> None:
+    for stats in list(_all):
+        stats.start_over()
+
+
+after_in_child(_after_fork_in_child)
