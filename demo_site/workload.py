@@ -48,6 +48,8 @@ class _ConnectionCount(threading.Thread):
 
         sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
         try:
+            with connection.cursor() as cursor:
+                cursor.execute("USE information_schema")  # whoever else counts must not count this one
             while True:
                 with connection.cursor() as cursor:
                     cursor.execute(sql, [self.database])

@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 
 from demo_site.client import MIX
-from demo_site.lab.plan import MOST_CONNECTIONS, MOST_LATENCY, MOST_SECONDS, MOST_VISITORS, Plan, known
+from demo_site.lab.plan import MOST_CONNECTIONS, MOST_LATENCY, MOST_SECONDS, MOST_VISITORS, MOST_WEIGHT, Plan, known
 
 _DEFAULTS = Plan()
 
@@ -14,28 +14,34 @@ class PlanForm(forms.Form):
     """A `Plan`, put together by a visitor of the lab."""
 
     schemes = forms.MultipleChoiceField(
-        label="Schemes", widget=forms.CheckboxSelectMultiple, initial=list(_DEFAULTS.schemes)
+        label="Schemes",
+        widget=forms.CheckboxSelectMultiple,
+        initial=list(_DEFAULTS.schemes),
+        error_messages={"required": "Choose at least one scheme."},
     )
     visitors = forms.IntegerField(
-        label="Visitors, and threads of the site",
+        label=f"Visitors, and threads of the site (1 to {MOST_VISITORS})",
         min_value=1,
         max_value=MOST_VISITORS,
         initial=_DEFAULTS.visitors,
     )
     connections = forms.IntegerField(
-        label="Connections that a pool may use",
+        label=f"Connections that a pool may use (1 to {MOST_CONNECTIONS})",
         min_value=1,
         max_value=MOST_CONNECTIONS,
         initial=_DEFAULTS.connections,
     )
     latency = forms.FloatField(
-        label="Added to each round trip to the database, ms",
+        label=f"Added to each round trip to the database, ms (0 to {MOST_LATENCY:g})",
         min_value=0,
         max_value=MOST_LATENCY,
-        initial=_DEFAULTS.latency,
+        initial=f"{_DEFAULTS.latency:g}",
     )
     seconds = forms.FloatField(
-        label="Seconds for each scheme", min_value=1, max_value=MOST_SECONDS, initial=_DEFAULTS.seconds
+        label=f"Seconds for each scheme (1 to {MOST_SECONDS:g})",
+        min_value=1,
+        max_value=MOST_SECONDS,
+        initial=f"{_DEFAULTS.seconds:g}",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -44,7 +50,9 @@ class PlanForm(forms.Form):
         assert isinstance(choices, forms.MultipleChoiceField)
         choices.choices = list(known().items())
         for name, weight in MIX.items():
-            self.fields[f"mix_{name}"] = forms.IntegerField(label=name, min_value=0, max_value=1000, initial=weight)
+            self.fields[f"mix_{name}"] = forms.IntegerField(
+                label=name, min_value=0, max_value=MOST_WEIGHT, initial=weight
+            )
         for name in self.fields:  # a screen reader hears of the error with the field
             if self.is_bound and name in self.errors:
                 self.fields[name].widget.attrs["aria-describedby"] = f"id_{name}_error"

@@ -11,6 +11,8 @@ from django.utils.safestring import SafeString, mark_safe
 from demo_site.lab.records import Run, Scheme
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 320, 150, 38, 18, 8
+_HEAD = 20
+_LONGEST = 20  # letters
 _LINE = 22  # pixels from one name to the next in the picture of the waits
 
 
@@ -24,13 +26,14 @@ def _nice(value: float) -> float:
         step *= 10
 
 
-def lines(run: Run, title: str, unit: str, value: Callable[[dict[str, Any]], float | None]) -> SafeString:
+def lines(run: Run, title: str, value: Callable[[dict[str, Any]], float | None]) -> SafeString:
     """One line for each scheme, all from the moment on at which its visitors began."""
+    end = max([run.plan.seconds, *(tick["t"] for scheme in run.schemes for tick in scheme.ticks)])
     most = _nice(max((value(tick) or 0 for scheme in run.schemes for tick in scheme.ticks), default=0) or 1)
     right, high = WIDTH - LEFT - 6, HEIGHT - TOP - BOTTOM
 
     def at(tick: dict[str, Any]) -> str:
-        x = LEFT + right * min(1.0, tick["t"] / run.plan.seconds)
+        x = LEFT + right * tick["t"] / end
         return f"{x:.1f},{TOP + high * (1 - (value(tick) or 0) / most):.1f}"
 
     drawn = format_html_join(
@@ -40,16 +43,23 @@ def lines(run: Run, title: str, unit: str, value: Callable[[dict[str, Any]], flo
     )
     return format_html(
         '<figure class="chart"><figcaption>{}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">'
-        '<path class="axis" d="M{} {}V{}H{}"/><text x="{}" y="{}" class="end">{}</text>'
-        '<text x="{}" y="{}" class="end">0</text><text x="{}" y="{}" class="end">{} s</text>{}</svg></figure>',
-        f"{title}, {unit}",
+        '<path class="grid" d="M{} {}H{}M{} {}H{}"/><path class="axis" d="M{} {}V{}H{}"/>{}{}</svg></figure>',
+        title,
         WIDTH,
         HEIGHT,
         f"{title} over time, one line for each scheme",
+        *(LEFT, TOP, WIDTH - 6, LEFT, TOP + high / 2, WIDTH - 6),
         *(LEFT, TOP, TOP + high, WIDTH - 6),
-        *(LEFT - 4, TOP + 9, f"{most:g}"),
-        *(LEFT - 4, TOP + high),
-        *(WIDTH - 6, HEIGHT - 3, f"{run.plan.seconds:g}"),
+        format_html_join(
+            "",
+            '<text x="{}" y="{}" class="end">{}</text>',
+            [
+                (LEFT - 4, TOP + 4, f"{most:g}"),
+                (LEFT - 4, TOP + high / 2 + 4, f"{most / 2:g}"),
+                (LEFT - 4, TOP + high, "0"),
+                (WIDTH - 6, HEIGHT - 3, f"{end:.3g} s"),
+            ],
+        ),
         drawn,
     )
 
@@ -59,10 +69,10 @@ def charts(run: Run) -> list[SafeString]:
         return lambda tick: None if tick[name] is None else tick[name] * 1000
 
     return [
-        lines(run, "Answers", "per second", lambda tick: tick["rate"]),
-        lines(run, "Slowest of a hundred", "ms", milliseconds("p99")),
-        lines(run, "Connections", "to the database", lambda tick: tick["connections"]),
-        lines(run, "Errors", "so far", lambda tick: tick["errors"]),
+        lines(run, "Answers per second", lambda tick: tick["rate"]),
+        lines(run, "Slowest of a hundred (p99), ms", milliseconds("p99")),
+        lines(run, "Connections to the database", lambda tick: tick["connections"]),
+        lines(run, "Errors so far", lambda tick: tick["errors"]),
     ]
 
 
@@ -73,15 +83,15 @@ def waits(scheme: Scheme) -> SafeString:
         return mark_safe("")
     left = list(dict.fromkeys(who for who, _, _ in edges))
     right = list(dict.fromkeys(whom for _, whom, _ in edges))
-    height = max(len(left), len(right)) * _LINE + 8
+    height = max(len(left), len(right)) * _LINE + _HEAD + 8
     heaviest = max(number for _, _, number in edges)
 
     def y(names: Sequence[str], name: str) -> float:
-        return names.index(name) * _LINE + _LINE / 2 + 4
+        return names.index(name) * _LINE + _LINE / 2 + _HEAD
 
     drawn = format_html_join(
         "",
-        '<path class="wait" d="M252 {}C310 {} 310 {} 368 {}" stroke-width="{}"><title>{}</title></path>',
+        '<path class="wait" d="M150 {}C200 {} 200 {} 250 {}" stroke-width="{}"><title>{}</title></path>',
         (
             (
                 y(left, who),
@@ -97,11 +107,12 @@ def waits(scheme: Scheme) -> SafeString:
     names = format_html_join(
         "",
         '<text x="{}" y="{}"{}>{}</text>',
-        [(246, y(left, name) + 4, mark_safe(' class="end"'), _short(name)) for name in left]
-        + [(374, y(right, name) + 4, "", _short(name)) for name in right],
+        [(144, y(left, name) + 4, mark_safe(' class="end"'), _short(name)) for name in left]
+        + [(256, y(right, name) + 4, "", _short(name)) for name in right],
     )
     return format_html(
-        '<svg class="waits" viewBox="0 0 620 {}" role="img" aria-label="{}">{}{}</svg>',
+        '<svg class="waits" viewBox="0 0 400 {}" role="img" aria-label="{}">'
+        '<text x="144" y="14" class="end head">waits</text><text x="256" y="14" class="head">has it</text>{}{}</svg>',
         height,
         f"Who waited for whom: {scheme.title}. The list below says the same.",
         drawn,
@@ -110,5 +121,5 @@ def waits(scheme: Scheme) -> SafeString:
 
 
 def _short(name: str) -> str:
-    """The end of a dotted path, which is what tells one view from another."""
-    return name.removeprefix("demo_site.boxoffice.views.")
+    """What fits beside the lines; the list has the whole name."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

@@ -13,6 +13,7 @@ MOST_VISITORS = 128
 MOST_CONNECTIONS = 64
 MOST_SECONDS = 60.0
 MOST_LATENCY = 50.0  # milliseconds
+MOST_WEIGHT = 1000
 
 
 def known() -> dict[str, str]:
@@ -40,25 +41,27 @@ class Plan:
         for name in self.schemes:
             if name not in titles:
                 raise ValueError(f"There is no scheme {name!r} here. Choose from {', '.join(titles)}.")
-        _within("visitors", self.visitors, 1, MOST_VISITORS)
-        _within("connections", self.connections, 1, MOST_CONNECTIONS)
+        if len(set(self.schemes)) < len(self.schemes):
+            raise ValueError(f"Name each scheme once, not {', '.join(self.schemes)}.")
+        _within("visitors", self.visitors, 1, MOST_VISITORS, whole=True)
+        _within("connections", self.connections, 1, MOST_CONNECTIONS, whole=True)
         _within("seconds", self.seconds, 1, MOST_SECONDS)
         _within("latency", self.latency, 0, MOST_LATENCY)
         for name, weight in self.mix.items():
             if name not in MIX:
                 raise ValueError(f"There is no kind of visit {name!r}. Choose from {', '.join(MIX)}.")
-            _within(f"the weight of {name!r}", weight, 0, 1000)
+            _within(f"the weight of {name!r}", weight, 0, MOST_WEIGHT, whole=True)
         if not any(self.mix.values()):
             raise ValueError("Give at least one kind of visit a weight above 0.")
 
     @classmethod
     def parse_mix(cls, text: str) -> dict[str, int]:
-        """From ``look=40,book=10``; what is not named has no weight."""
+        """From ``seats=40,book=10``; what is not named has no weight."""
         mix = {}
         for part in text.split(","):
             name, _, weight = part.strip().partition("=")
             if not weight.isascii() or not weight.isdigit():
-                raise ValueError(f"A mix is written look=40,book=10, not {text!r}.")
+                raise ValueError(f"A mix is written seats=40,book=10, not {text!r}.")
             mix[name] = int(weight)
         return mix
 
@@ -70,6 +73,9 @@ class Plan:
         return cls(**{**data, "schemes": tuple(data["schemes"])})
 
 
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise ValueError(f"{name} must be a number from {least:g} to {most:g}, not {value!r}.")
+def _within(name: str, value: float, least: float, most: float, *, whole: bool = False) -> None:
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        raise ValueError(
+            f"{name} must be a {'whole ' if whole else ''}number from {least:g} to {most:g}, not {value!r}."
+        )

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from demo_site.lab.plan import Plan, known
-from demo_site.lab.run import EVENTS
+from demo_site.lab.run import EVENTS, alive
 
 _EDGES = 8
+
+
+class Unreadable(LookupError):
+    """There is no such run, or one whose plan means nothing here."""
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Scheme:
         edges: Counter[tuple[str, str]] = Counter()
         for tick in self.ticks:
             for who, whom, number in tick["waits"]:
-                edges[who, whom] += number
+                edges[_view(who), _view(whom)] += number
         return [(who, whom, number / len(self.ticks)) for (who, whom), number in edges.most_common(_EDGES)]
 
     @property
@@ -54,27 +59,41 @@ class Scheme:
         result = self.result or {}
         found = [f"{number} × {kind}" for kind, number in sorted(result.get("errors", {}).items())]
         if result.get("sold_twice"):
-            found.append(f"{result['sold_twice']} seats sold twice")
+            found.append(f"{_number(result['sold_twice'], 'seat')} sold twice")
         if float(result.get("money_astray", 0)):
             found.append(f"{result['money_astray']} of money astray")
         if result.get("done", {}).get("wrong reports"):
-            found.append(f"{result['done']['wrong reports']} wrong reports")
+            found.append(_number(result["done"]["wrong reports"], "wrong report"))
         return found
+
+
+def _view(name: str) -> str:
+    """Without the path that all views of the demo have in common."""
+    return name.removeprefix("demo_site.boxoffice.views.")
+
+
+def _number(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, as far as it has come. ``failure`` says why it ended before its time."""
+    """A run, as far as it has come. ``failure`` says why it ended before its time; ``died``: it could not say why."""
 
     name: str
     plan: Plan
     schemes: tuple[Scheme, ...]
     failure: str = ""
     ended: bool = False
+    died: bool = False
 
     @property
     def over(self) -> bool:
-        return self.ended or bool(self.failure)
+        return self.ended or self.died or bool(self.failure)
+
+    @property
+    def started(self) -> datetime:
+        return datetime.strptime(self.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
 
     @property
     def progress(self) -> float:
@@ -93,9 +112,11 @@ class Run:
     def now(self) -> str:
         """What happens at the moment, in words."""
         if self.failure:
-            return f"It ended early: {self.failure}"
+            return f"The run ended early: {self.failure}"
         if self.ended:
-            return "All schemes have been measured."
+            return "Done: every scheme has been measured."
+        if self.died:
+            return "The run's process was killed, or ended without a word."
         under_way = [scheme for scheme in self.schemes if scheme.ticks and scheme.result is None]
         return f"Measuring: {under_way[-1].title} …" if under_way else "Setting up the next site …"
 
@@ -107,8 +128,12 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """The run in ``folder``. FileNotFoundError if there is none."""
-    plan = Plan.from_json(json.loads((folder / "plan.json").read_text()))
+    """The run in ``folder``. Unreadable if there is none."""
+    try:
+        lives = alive(folder)  # before its events: it may end in between, and has then said so
+        plan = Plan.from_json(json.loads((folder / "plan.json").read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError) as error:
+        raise Unreadable(f"{folder} has no run that can be read here: {error}") from error
     titles = known()
     schemes = {name: Scheme(name, titles.get(name, name), number) for number, name in enumerate(plan.schemes)}
     failure, ended = "", False
@@ -127,4 +152,5 @@ def read(folder: Path) -> Run:
                 failure = event["why"]
             case "ended":
                 ended = True
-    return Run(folder.name, plan, tuple(schemes.values()), failure, ended)
+    died = not (lives or failure or ended)
+    return Run(folder.name, plan, tuple(schemes.values()), failure, ended, died)

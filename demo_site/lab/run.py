@@ -1,8 +1,8 @@
-"""``python -m demo_site.lab.run FOLDER``: carries out the plan in ``FOLDER/plan.json``, writes what happens to
-``FOLDER/events.jsonl`` as it happens, and prints a table at the end.
+"""A run of the lab. `start` gives it a folder and a process of its own, which carries out ``plan.json`` in there and
+writes what happens to ``events.jsonl`` as it happens.
 
 Everything in there was measured: the site under gunicorn, over HTTP, in a database of its own, which is dropped
-afterwards. It ends when whoever started it has gone.
+afterwards. The process ends when whoever started it has gone.
 """
 
 from __future__ import annotations
@@ -10,38 +10,128 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from demo_site import own_servers, people
 from demo_site.client import Visitor
 from demo_site.lab.plan import Plan
 
 EVENTS = "events.jsonl"
+OUTPUT = "output.log"
+_DATABASE = "database"  # the name of the run's own, for as long as there is one
+_ALIVE = "alive"  # locked for as long as the run's process lives
+NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 Say = Callable[[dict[str, Any]], None]
 
 
 class Busy(RuntimeError):
-    """Another run is under way on this machine; two at once would measure each other."""
+    """Another run is under way; two at once would measure each other."""
+
+
+def _take(folder: Path) -> IO[str]:
+    """The lock of the only run in ``folder``: held until all who have inherited the file have closed it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / "lock", "a+")  # noqa: SIM115 - the caller's
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise Busy("Another run is under way. Start yours when it has ended.") from None
+    return lock
+
+
+def start(plan: Plan, folder: Path) -> tuple[Path, subprocess.Popen[bytes]]:
+    """Begin a run in a new folder inside ``folder``; that one, and its process. Busy if there is a run already.
+
+    The process inherits the locks, so that there is no moment at which a second run could slip in between.
+    """
+    with _take(folder) as lock:
+        name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+        making = folder / f".{name}"
+        making.mkdir()
+        (making / "plan.json").write_text(json.dumps(plan.to_json()))
+        with open(making / _ALIVE, "w") as alive, open(making / OUTPUT, "wb") as out:
+            fcntl.flock(alive, fcntl.LOCK_EX)
+            mine = making.rename(folder / name)  # whole or not at all: others list the folder meanwhile
+            process = subprocess.Popen(
+                [sys.executable, "-m", "demo_site.lab.run", str(mine)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=[lock.fileno(), alive.fileno()],
+                start_new_session=True,  # Ctrl-C is not for it: it ends with us, by itself, and cleans up before
+            )
+        lock.truncate(0)
+        lock.write(str(process.pid))
+    return mine, process
+
+
+def alive(run: Path) -> bool:
+    """Whether the process of the run in this folder lives."""
+    with open(run / _ALIVE) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def stop(folder: Path, seconds: float = 30.0) -> None:
+    """End the run in ``folder``, if there is one, and wait until it has cleaned up. TimeoutError when it has not."""
+    asked = ""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            _take(folder).close()
+            return
+        except Busy:
+            pid = (folder / "lock").read_text()
+        if pid.isdigit() and pid != asked:
+            asked = pid
+            try:
+                os.kill(int(pid), signal.SIGTERM)
+            except ProcessLookupError:
+                continue  # it has just ended
+        if time.monotonic() > end:
+            raise TimeoutError(f"The lab's run (process {pid}) has not ended within {seconds:g} s.")
+        time.sleep(0.05)
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """The only run of this checkout. Busy if there is one already."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy("A run is under way already. Wait until it has ended.") from None
-        yield
+def _database(folder: Path) -> Iterator[str]:
+    """A new database that is dropped afterwards, and by the next run where a run was killed before it could."""
+    from django.db import connection
+
+    from demo_site.run import _create
+
+    def drop(note: Path) -> None:
+        name = note.read_text()
+        if name.startswith(own_servers.WORKLOAD):
+            with connection._nodb_cursor() as cursor:
+                cursor.execute(f"DROP DATABASE IF EXISTS {connection.ops.quote_name(name)}")
+        note.unlink()
+
+    for left in folder.parent.glob(f"*/{_DATABASE}"):
+        drop(left)
+    note = folder / _DATABASE
+    note.write_text(connection.settings_dict["NAME"])
+    try:
+        _create(connection.settings_dict["NAME"], new=True)
+        yield connection.settings_dict["NAME"]
+    finally:
+        connection.close()
+        drop(note)
 
 
 def carry_out(plan: Plan, folder: Path, say: Say) -> None:
@@ -52,17 +142,8 @@ def carry_out(plan: Plan, folder: Path, say: Say) -> None:
     import django
 
     django.setup()
-    from django.db import connection
-
-    from demo_site.run import _create
-
-    _create(name, new=True)
-    try:
+    with _database(folder):
         _measure_all(plan, folder, name, say)
-    finally:
-        connection.close()
-        with connection._nodb_cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {connection.ops.quote_name(name)}")
 
 
 def _measure_all(plan: Plan, folder: Path, database: str, say: Say) -> None:
@@ -133,7 +214,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """The exit status: 0, 1 when the run failed (its last event says why), 2 when there is another one."""
+    """The exit status: 0, or 1 when the run failed (its last event says why)."""
     signal.signal(signal.SIGTERM, _on_sigterm)
     threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     folder = Path(sys.argv[1])
@@ -144,11 +225,7 @@ def main() -> int:
             out.write(json.dumps(event) + "\n")
 
         try:
-            with alone(folder.parent):
-                carry_out(plan, folder, say)
-        except Busy as error:
-            say({"kind": "failed", "why": str(error)})
-            return 2
+            carry_out(plan, folder, say)
         except SystemExit:
             say({"kind": "failed", "why": "It was stopped."})
             raise

@@ -1,22 +1,26 @@
-"""``manage.py lab``: a run of the lab at a terminal. It needs a database server: ``make demo`` starts one, or
-DATABASE_URL names one."""
+"""``manage.py lab``: a run of the lab at a terminal, on private servers, or on those that DATABASE_URL and REDIS_URL
+name."""
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
-import sys
-import tempfile
 import time
 from argparse import ArgumentParser
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from demo_site import run as demo
 from demo_site.client import MIX
 from demo_site.lab import records
 from demo_site.lab.plan import Plan, known
+from demo_site.lab.run import EVENTS, OUTPUT, Busy, start
+from demo_site.own_servers import UsageError
+from demo_site.servers import ServerError
 
 
 class Command(BaseCommand):
@@ -44,20 +48,28 @@ class Command(BaseCommand):
             )
         except ValueError as error:
             raise CommandError(str(error)) from None
-        with tempfile.TemporaryDirectory(prefix="pooling-lab-") as name:
-            folder = Path(name) / "run"
-            folder.mkdir()
-            (folder / "plan.json").write_text(json.dumps(plan.to_json()))
-            # In a process of its own, since its settings are others.
-            process = subprocess.Popen([sys.executable, "-m", "demo_site.lab.run", str(folder)])
+        with ExitStack() as stack:
+            if not os.environ.get("DATABASE_URL") and not os.environ.get("POOLING_DB_HOST"):
+                try:
+                    demo._start_in_a_folder(stack)
+                except (UsageError, ServerError) as error:
+                    raise CommandError(str(error)) from None
+            folder = Path(os.environ.get("DEMO_RUN_DIR") or settings.RUN_DIR) / "lab"
             try:
-                self._follow(process, folder, as_json=options["json"])
+                mine, process = start(plan, folder)
+            except Busy as error:
+                raise CommandError(str(error)) from None
+            try:
+                self._follow(process, mine, as_json=options["json"])
+            except KeyboardInterrupt:
+                raise CommandError("Stopped.", returncode=130) from None
             finally:
                 process.terminate()
                 process.wait()
-            run = records.read(folder)
-        if run.failure:
-            raise CommandError(run.failure)
+        run = records.read(mine)
+        if not run.ended:
+            output = (mine / OUTPUT).read_text(errors="replace").strip()
+            raise CommandError(f"{run.now} {output}".strip())
         if not options["json"]:
             self._table(run)
 
@@ -65,14 +77,15 @@ class Command(BaseCommand):
         shown, said = 0, ""
         while True:
             ended = process.poll() is not None  # before the look: what came last is seen as well
-            events = folder / "events.jsonl"
-            lines = events.read_text().splitlines() if events.exists() else []
             run = records.read(folder)
             if as_json:
-                for line in lines[shown:]:
-                    self.stdout.write(line)
-                shown = len(lines)
-            elif run.now != said:
+                events = folder / EVENTS
+                lines = events.read_text().splitlines(keepends=True) if events.exists() else []
+                whole = [line for line in lines if line.endswith("\n")]
+                for line in whole[shown:]:
+                    self.stdout.write(line, ending="")
+                shown = len(whole)
+            elif run.now != said and not run.died:
                 said = run.now
                 self.stderr.write(f"{round(100 * run.progress):3d} % {said}")
             if ended:
