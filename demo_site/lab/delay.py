@@ -74,7 +74,11 @@ class Delay:
         except OSError:
             writer.close()  # the client hears that there is nobody, as it would without us
             return
-        await asyncio.gather(self._carry(reader, database), self._carry(answers, writer))
+        try:
+            await asyncio.gather(self._carry(reader, database), self._carry(answers, writer))
+        except asyncio.CancelledError:
+            database.close()  # the way is closed with a connection open; nobody is left to hear of it
+            writer.close()
 
     async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         """Each piece waits for its own time to come, while the next ones are read already."""
