@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections import Counter
+from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from urllib.parse import urlencode
 
@@ -16,15 +17,18 @@ _FREE_SEAT = re.compile(rb'name="seats" value="(\d+)"')
 _EVENT = re.compile(rb'href="/events/(\d+)/"')
 _ACCOUNT = re.compile(rb'<option value="(\d+)">(\w+)')
 _BEST = 6  # everybody wants one of the first free seats
+# What people do, of a hundred visits: mostly looking, now and then buying, sending money, or reading the report.
+MIX = {"seats": 42, "events": 41, "account": 3, "book": 6, "transfer": 7, "report": 1}
 
 
 class Visitor:
     """Not thread-safe: one thread each. ``times`` are seconds per answered request, ``errors`` is kind -> number."""
 
-    def __init__(self, name: str, password: str, seed: int) -> None:
+    def __init__(self, name: str, password: str, seed: int, mix: Mapping[str, int] = MIX) -> None:
         self.name = name
         self.password = password
         self.random = random.Random(seed)
+        self.kinds, self.weights = list(mix), list(mix.values())
         self.cookies: dict[str, str] = {}
         self.port = 0
         self.connection: http.client.HTTPConnection | None = None
@@ -89,20 +93,20 @@ class Visitor:
     # -- what people do
 
     def act(self) -> None:
-        """One visit, by a fixed mix: mostly looking, now and then buying, sending money, or reading the report."""
-        dice = self.random.random()
-        if dice < 0.42:
-            self.look()
-        elif dice < 0.83:
-            self.request("GET", "/")
-        elif dice < 0.86:
-            self.request("GET", "/account/")
-        elif dice < 0.92:
-            self.book()
-        elif dice < 0.99:
-            self.send_money()
-        else:
-            self.read_report()
+        """One visit of the mix."""
+        match self.random.choices(self.kinds, self.weights)[0]:
+            case "seats":
+                self.look()
+            case "events":
+                self.request("GET", "/")
+            case "account":
+                self.request("GET", "/account/")
+            case "book":
+                self.book()
+            case "transfer":
+                self.send_money()
+            case "report":
+                self.read_report()
 
     def look(self) -> tuple[str, list[bytes]]:
         event = (

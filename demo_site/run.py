@@ -177,6 +177,9 @@ def run() -> int:
                 status = _workload(name)
         if sock is None:
             return status
+        from demo_site.lab.run import stop
+
+        stack.callback(stop, Path(os.environ["DEMO_RUN_DIR"]) / "lab")  # while there is a server to drop its data from
         with WebServer(sock, scheme, env={}) as web:
             assert web.process is not None
             try:

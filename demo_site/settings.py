@@ -49,6 +49,8 @@ except ValueError as error:
     raise ImproperlyConfigured(str(error)) from None
 if os.environ.get("DEMO_DB_NAME"):
     _database["NAME"] = os.environ["DEMO_DB_NAME"]
+if os.environ.get("DEMO_DB_VIA"):  # a port here that leads to the same database
+    _database |= {"HOST": "127.0.0.1", "PORT": os.environ["DEMO_DB_VIA"]}
 
 DEBUG = os.environ.get("DEBUG") == "1"
 SECRET_KEY = _secret_key()
@@ -63,9 +65,11 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "pooling",
     "demo_site.boxoffice",
+    "demo_site.lab",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    *(["demo_site.lab.waits.Named"] if os.environ.get("DEMO_LAB") == "1" else []),
     *SCHEME.middleware,
     "pooling.middleware.BusyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -1,4 +1,4 @@
-"""The site under gunicorn: one process with 32 threads, listening on a socket that was bound before it started."""
+"""The site under gunicorn: one process of many threads, listening on a socket that was bound before it started."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ def listen(port: int = 0) -> socket.socket:
 class WebServer:
     """gunicorn on ``sock``, which it inherits, so that the port can be lost to nobody. A context manager."""
 
-    def __init__(self, sock: socket.socket, scheme: str, *, env: dict[str, str], log: Path | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, scheme: str, *, env: dict[str, str], log: Path | None = None, threads: int = THREADS
+    ) -> None:
         self.sock = sock
         self.port: int = sock.getsockname()[1]
         self.scheme = scheme
         self.env = env
         self.log = log
+        self.threads = threads
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -59,7 +62,7 @@ class WebServer:
             "--bind",
             f"fd://{self.sock.fileno()}",
         ]
-        command += ["--worker-class", "gthread", "--workers", "1", "--threads", str(THREADS), "--keep-alive", "75"]
+        command += ["--worker-class", "gthread", "--workers", "1", "--threads", str(self.threads), "--keep-alive", "75"]
         command += ["--graceful-timeout", "3", "--log-level", "warning", "--no-control-socket"]
         setpriv = shutil.which("setpriv")
         if setpriv and threading.current_thread() is threading.main_thread():

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,7 @@ from demo_site import people
 from demo_site.client import Visitor
 from demo_site.results import Result, Round, table, verdict
 from demo_site.schemes import SCHEMES
-from demo_site.web import WebServer, listen
+from demo_site.web import THREADS, WebServer, listen
 
 ROUNDS = 3
 SECONDS = 3.0  # per scheme and round
@@ -47,6 +48,8 @@ class _ConnectionCount(threading.Thread):
 
         sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
         try:
+            with connection.cursor() as cursor:
+                cursor.execute("USE information_schema")  # whoever else counts must not count this one
             while True:
                 with connection.cursor() as cursor:
                     cursor.execute(sql, [self.database])
@@ -99,8 +102,20 @@ def drive(visitors: Sequence[Visitor], seconds: float) -> float:
     return time.perf_counter() - begin
 
 
-def measure(scheme: str, visitors: Sequence[Visitor], seconds: float, log: Path) -> Round:
-    """Reset the data, serve the site by this scheme, drive it, stop it, audit."""
+def measure(
+    scheme: str,
+    visitors: Sequence[Visitor],
+    seconds: float,
+    log: Path,
+    *,
+    env: Mapping[str, str] = {},
+    threads: int = THREADS,
+    beside: Callable[[int], AbstractContextManager[object]] = nullcontext,
+) -> Round:
+    """Reset the data, serve the site by this scheme, drive it, stop it, audit.
+
+    ``beside`` is given the port of the site, and entered for as long as the visitors act.
+    """
     from django.db import connection
 
     from demo_site.boxoffice import audit, demo_data
@@ -108,14 +123,15 @@ def measure(scheme: str, visitors: Sequence[Visitor], seconds: float, log: Path)
     demo_data.reset(OPENING)
     before = _deadlocks()
     connection.close()
-    with listen() as sock, WebServer(sock, scheme, env={"DEMO_QUIET": "1"}, log=log) as web:
+    with listen() as sock, WebServer(sock, scheme, env={"DEMO_QUIET": "1", **env}, log=log, threads=threads) as web:
         for visitor in visitors:
             visitor.at(web.port)
             visitor.sign_in()
             visitor.forget()
         count = _ConnectionCount(connection.settings_dict["NAME"])
         count.start()
-        took = drive(visitors, seconds)
+        with beside(web.port):
+            took = drive(visitors, seconds)
         count.stopped.set()
         count.join()
         if count.failure:

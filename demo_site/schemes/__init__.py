@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
-CONNECTIONS = 8  # what the pool may use, out of 32 threads
+CONNECTIONS = int(os.environ.get("DEMO_CONNECTIONS") or 8)  # what the pool may use, out of 32 threads
 PATIENCE = 25.0  # seconds that a request waits for what another has; the visitors' browsers give up after 30
 
 
@@ -42,9 +43,25 @@ SCHEMES = {
 }
 
 
+def peers() -> dict[str, Scheme]:
+    """Other people's ways, as far as their packages are installed; the lab can run them as well."""
+    found = [Scheme("fresh", "a connection per request", {**_STOCK, "CONN_MAX_AGE": 0})]
+    if find_spec("dj_db_conn_pool") is not None:
+        options = {"POOL_SIZE": CONNECTIONS, "MAX_OVERFLOW": 0, "TIMEOUT": PATIENCE}
+        found.append(
+            Scheme(
+                "dj_db_conn_pool",
+                "dj_db_conn_pool",
+                {"ENGINE": "dj_db_conn_pool.backends.mysql", "POOL_OPTIONS": options},
+            )
+        )
+    return {scheme.name: scheme for scheme in found}
+
+
 def chosen() -> Scheme:
     """The scheme that the environment's DEMO_SCHEME names; ``pooling`` without it."""
     name = os.environ.get("DEMO_SCHEME", "pooling")
-    if name not in SCHEMES:
-        raise ValueError(f"DEMO_SCHEME must be one of {', '.join(SCHEMES)}, not {name!r}.")
-    return SCHEMES[name]
+    known = {**SCHEMES, **peers()}
+    if name not in known:
+        raise ValueError(f"DEMO_SCHEME must be one of {', '.join(known)}, not {name!r}.")
+    return known[name]

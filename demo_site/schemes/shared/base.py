@@ -13,6 +13,7 @@ from typing import Any
 from django.db.backends.mysql import base
 from django.db.utils import OperationalError
 
+from demo_site.lab import waits
 from demo_site.schemes import PATIENCE
 
 
@@ -20,7 +21,7 @@ class _Shared:
     """The connection. The lock is not re-entrant and is released by whichever thread ends the request."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = waits.lock()
         self.connection: Any = None
         self.ready = False
 

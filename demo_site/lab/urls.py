@@ -1,0 +1,9 @@
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("", views.index, name="lab"),
+    path("runs/<str:name>/", views.run, name="lab-run"),
+    path("runs/<str:name>/state/", views.state, name="lab-state"),
+]
