@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 
-.PHONY: help setup demo test check manual bench faults django-suite matrix clean
+.PHONY: help setup demo test browser check manual bench faults django-suite matrix clean
 .DEFAULT_GOAL := help
 
 help:
@@ -10,6 +10,8 @@ help:
 	@echo '                   (PORT=8001 another port, SERVE=0 only the workload; DATABASE_URL, REDIS_URL your own servers;'
 	@echo '                   DATABASE_URL names an empty database; DEMO_RUN_DIR=folder keeps the data elsewhere than in .run)'
 	@echo 'make test          all tests, on private servers (ARGS="-k name -x" goes to pytest; ARGS="-n 0": one at a time)'
+	@echo 'make browser       the demo site in a real browser (Debian package chromium, or POOLING_BROWSER_PROGRAM; ARGS as above);'
+	@echo '                   what it looked like is in .run/browser'
 	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date, the manual without a broken link'
 	@echo 'make manual        the manual: .run/manual/index.html'
 	@echo 'make faults        a bank under faults, its invariants, pictures in .run/faults (ARGS="--seed 7 --seconds 60")'
@@ -29,6 +31,10 @@ demo: setup
 
 test: setup
 	@$(PY) -m pytest -n auto $(ARGS)
+
+browser:
+	@scripts/bootstrap.sh browser
+	@$(PY) -m pytest tests/browser $(ARGS)
 
 # Needs no server; that the history of migrations cannot be compared with a database is then no news.
 check: setup

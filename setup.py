@@ -26,6 +26,7 @@ BENCH = [
     "django-db-connection-pool>=1.2",
     "python-redis-lock>=4",
 ]
+BROWSER = ["playwright>=1.49"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.7", "mkdocstrings[python]>=1", "PyYAML>=6"]
 DEV = [*TEST, *DOCS, "ruff>=0.9", "mypy>=1.14", "django-stubs>=5.1", "gunicorn>=23", "tblib>=3"]
 
@@ -51,7 +52,7 @@ setup(
     },
     python_requires=">=3.11",
     install_requires=["Django>=5.2,<6.2", "mysqlclient", "django-redis", "redis>=5"],
-    extras_require={"test": TEST, "bench": BENCH, "docs": DOCS, "dev": DEV},
+    extras_require={"test": TEST, "bench": BENCH, "docs": DOCS, "browser": BROWSER, "dev": DEV},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: Web Environment",

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Makes everything ready that the other targets of the Makefile need: Debian packages, when some are missing, and .venv.
+# "browser" as an argument: also what only the tests in a browser need.
 # Run again it finds that all is there and ends at once. PYTHON=... chooses the interpreter (3.11 or newer).
 set -eu
+for_browser=$([ "${1:-}" != browser ] || echo 1)
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
 
@@ -33,6 +35,10 @@ missing_packages() {
     command -v redis-server >/dev/null || need redis-server
     [ -d /usr/share/zoneinfo/Europe ] || need tzdata
     command -v openssl >/dev/null || need openssl # the tests make certificates
+    if [ -n "$for_browser" ] && [ -z "${POOLING_BROWSER_PROGRAM:-}" ]; then
+        command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+            need chromium
+    fi
     choose_python
     if [ -z "$python" ]; then
         need python3; need python3-venv; need python3-dev
@@ -107,13 +113,18 @@ if ! suits .venv/bin/python || { [ -n "${PYTHON:-}" ] && [ "$(version .venv/bin/
     "$python" -m venv .venv
 fi
 
-wanted="$(version .venv/bin/python) $(sha256sum <requirements-dev.txt)"
-if [ "$(cat .venv/requirements.stamp 2>/dev/null || true)" != "$wanted" ]; then
-    say "Installing the Python packages of requirements-dev.txt"
-    if ! .venv/bin/python -m pip install --disable-pip-version-check -q -r requirements-dev.txt >.cache/pip.log 2>&1 9>&-; then
-        tail -n 30 .cache/pip.log >&2
-        say "The Python packages could not be installed; the whole log is in .cache/pip.log."
-        exit 1
+install_python_packages() { # the file that lists them, the stamp that says that they are there
+    wanted="$(version .venv/bin/python) $(sha256sum <"$1")"
+    if [ "$(cat ".venv/$2" 2>/dev/null || true)" != "$wanted" ]; then
+        say "Installing the Python packages of $1"
+        if ! .venv/bin/python -m pip install --disable-pip-version-check -q -r "$1" >.cache/pip.log 2>&1 9>&-; then
+            tail -n 30 .cache/pip.log >&2
+            say "The Python packages could not be installed; the whole log is in .cache/pip.log."
+            exit 1
+        fi
+        printf '%s\n' "$wanted" >".venv/$2"
     fi
-    printf '%s\n' "$wanted" >.venv/requirements.stamp
-fi
+}
+
+install_python_packages requirements-dev.txt requirements.stamp
+if [ -n "$for_browser" ]; then install_python_packages requirements-browser.txt browser.stamp; fi

@@ -55,10 +55,11 @@ def test_the_runtime_requirements_are_these_four(wheel: Path) -> None:
         "mysqlclient",
         "redis>=5",
     ]
-    assert set(metadata.get_all("Provides-Extra", [])) == {"test", "dev", "bench", "docs"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"test", "dev", "bench", "docs", "browser"}
     assert metadata["License-File"] == "LICENSE"
     names = {re.split(r"[^\w-]", r)[0].lower() for r in required}
-    developing = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    files = ("requirements-dev.txt", "requirements-browser.txt")
+    developing = [line for file in files for line in (ROOT / file).read_text().splitlines()]
     here = {re.split(r"[^\w-]", line)[0].lower() for line in developing if line and not line.startswith("#")}
     assert here - {"setuptools"} == names
 
