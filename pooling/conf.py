@@ -29,7 +29,7 @@ class Settings:
     ``CACHE_ALIAS``       the cache whose store has locks, versions and pages: a django-redis or a locmem alias.
     ``KEY_PREFIX``        in front of every key in Redis, and their hash tag; sites that share a Redis need one each.
     ``GROUP_ORDER``       top-level groups in the order in which they are locked; the others follow by name.
-    ``GROUPS``            group -> models; checked for its form, not used yet.
+    ``GROUPS``            group -> models: a commit that wrote one of their tables renews the group, whoever wrote.
     ``LOCK_WAIT``         seconds to wait for groups at most; LockTimeout after that.
     ``LOCK_LEASE``        seconds after which a dead holder's groups are free; a live one is renewed.
     ``FENCE``             with Redis: transactions of views that write claim their groups in the database.
@@ -37,8 +37,8 @@ class Settings:
                           kept apart by the rows of their fences.
     ``STORE_BUDGET``      seconds that one request to Redis may take, connecting included.
     ``ENTRY_BYTES``       bytes of the largest answer that is stored; larger ones are delivered and not stored.
-    ``NEAR_CACHE_BYTES``  bytes for the near cache to come.
-    ``NEAR_HEARTBEAT``    seconds, for the near cache to come.
+    ``NEAR_CACHE_BYTES``  bytes of pages that each process keeps in its memory; 0: none.
+    ``NEAR_HEARTBEAT``    seconds by which a page of ``level="near"`` may be older than the last write at most.
     ``ETAGS``             False: cached pages get no ``ETag``, ``Vary`` or ``Cache-Control`` of ours; for middlewares
                           that change the page for each visitor.
     ``ORDER_LEARNING``    "log" or "raise": learn in which order groups and transactions are asked for, and report what
