@@ -17,7 +17,8 @@ CONTROLS = """() => {
   const all = 'a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex="0"]';
   return [...document.querySelectorAll(all)].filter(one => !one.disabled && one.checkVisibility());
 }"""
-NAMED = "one => (one.getAttribute('aria-label') || one.innerText || one.id || one.name || one.tagName).trim() + ' ' + one.tagName"
+NAMED = """one =>
+  (one.getAttribute('aria-label') || one.innerText || one.id || one.name || one.tagName).trim() + ' ' + one.tagName"""
 # Its own outline, or that of the label which is drawn for it.
 VISIBLE_FOCUS = """() => [document.activeElement, document.activeElement.closest('label')].some(one => {
   if (!one) return false;
