@@ -13,6 +13,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
+    "opentelemetry-api>=1.20",
     "build>=1.2",
     "gevent>=24.10",
     "celery>=5.4",

@@ -19,9 +19,10 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 FIGURES = re.compile(r"(<!-- figures of the pool -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 # Those that also write JSON, and take --json for it.
-TABLES = ("checkout", "request", "queueing", "restart", "connects", "idle")
-OTHERS = ("release", "locks", "scale")
-OF_THE_POOL = (*TABLES, "release")
+POOL_TABLES = ("checkout", "request", "queueing", "restart", "connects", "idle")
+TABLES = (*POOL_TABLES, "fence")
+OTHERS = ("release", "locks", "scale", "cache")
+OF_THE_POOL = (*POOL_TABLES, "release")
 
 
 def into_readme(text: str) -> None:

@@ -19,6 +19,7 @@ from .errors import (
 from .groups import group
 
 if TYPE_CHECKING:
+    from .cache.stats import cache_stats
     from .caching import invalidate, locked_cache
     from .decorators import locked
 
@@ -35,6 +36,7 @@ __all__ = [
     "PoolTimeout",
     "PoolingError",
     "StoreUnavailable",
+    "cache_stats",
     "group",
     "invalidate",
     "locked",
@@ -52,4 +54,8 @@ def __getattr__(name: str) -> Any:
         from . import caching
 
         return getattr(caching, name)
+    if name == "cache_stats":
+        from .cache.stats import cache_stats
+
+        return cache_stats
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

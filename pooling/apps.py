@@ -1,4 +1,4 @@
-"""The Django app: registers the system checks."""
+"""The Django app: registers the system checks, and what the database backend is to tell and to ask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class PoolingConfig(AppConfig):
         engines = [database["ENGINE"] for database in connections.settings.values()]
         if any(engine.startswith("pooling.backends.mysql") for engine in engines):
             # Only then: it needs the driver of MySQL.
-            from . import fleet
+            from . import fleet, sources
             from .backends.mysql import fleet as backend
 
             backend.shared_ledger = fleet.ledger
+            sources.start()

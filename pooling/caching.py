@@ -19,12 +19,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from . import conf, hold, runtime
-from .cache import answers, keys, vary
+from .addresses import Addresses
+from .cache import answers, keys, stats, vary
 from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
 from .cache.vary import vary_by
 from .errors import StoreUnavailable
-from .single_flight import FOLLOWED, Pass
+from .single_flight import AGAIN, Pass
 from .spec import Spec, declare
 from .wrapping import TakenOver, is_async_view, refuse_undecoratable
 
@@ -44,6 +45,7 @@ def locked_cache(
     key_prefix: str | None = None,
     wait: float | None = None,
     stale: float | None = None,
+    stale_if_error: float | None = None,
     level: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Cache a view's answers for as long as nobody writes what it reads.
@@ -66,8 +68,17 @@ def locked_cache(
     ``key_prefix`` as in cache_page.
     ``wait``       seconds to wait at most for locks and for another request that computes the same page; None:
                    POOLING["LOCK_WAIT"]. LockTimeout after that.
-    ``stale``      not supported yet; ImproperlyConfigured.
-    ``level``      "validated", "remote" or "near". The in-process store has the body at hand anyway: no difference.
+    ``stale``      seconds for which a page may be served after it became old, by a write or by its timeout, while one
+                   request makes the new one; that request waits for it, the others do not. None: nothing old is ever
+                   served. Who gives it accepts answers that are older than the last write by as much, also right
+                   after a visitor's own write.
+    ``stale_if_error``  seconds for which an old page may be served instead of an exception or a 5xx answer of the
+                   view. Http404, PermissionDenied and the like are answers. The error is logged with its traceback to
+                   "pooling.cache"; for 5 s after it nobody tries again. None: errors are raised.
+    ``level``      "validated", the default: the body is kept in the process's memory, the versions are asked for each
+                   time. "near": these are known, too; the server tells of changes, and what was written elsewhere is
+                   seen within POOLING["NEAR_HEARTBEAT"] seconds at the latest, what this process wrote at once.
+                   "remote": nothing is kept here. Over the in-process store all three are exact.
 
     GET and HEAD share an entry. HEAD makes none. A request with an Authorization header is neither answered from the
     cache nor stored, unless ``vary_on`` has "header:Authorization". ``Cache-Control: no-cache`` of a request is
@@ -84,11 +95,12 @@ def locked_cache(
 
     The view gets ``key(request, *args, **kwargs)``, the key of its entry; ``invalidate(*args, **kwargs)``, which does
     `invalidate` for the groups that it reads with these arguments (without the request; a callable in ``reads`` gets
-    None for it) and so for every other page made from them; and ``__wrapped__``.
+    None for it) and so for every other page made from them; ``stats()``, what this process has counted of its requests
+    (`pooling.cache.stats.CacheStats`; `pooling.cache_stats` has those of all views); and ``__wrapped__``.
 
     TypeError, ValueError, GroupError and ImproperlyConfigured for arguments that make no sense.
     """
-    options = CacheOptions.parse(timeout, vary_on, cache, key_prefix, stale, level)
+    options = CacheOptions.parse(timeout, vary_on, cache, key_prefix, stale, level, stale_if_error)
     spec = Spec.make(reads, writes, wait=wait, what="locked_cache")
     if not spec.reads:
         raise TypeError(
@@ -111,22 +123,34 @@ class View:
         self.options = options
         self.func = func
         self.name = _identity(func)
+        whole_query = options.vary_on.query is None
+        self.addresses = Addresses(self.name, self.reading, func, options.key_prefix, by_query=whole_query)
+        self.tally = stats.tally(self.name)
         self.taken_over = TakenOver(getattr(func, "_non_atomic_requests", ()))
 
     def wrapper(self) -> Callable[..., Any]:
         func = self.func
 
         async def awaiting(request: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return await self.respond_async(request, args, kwargs)
+            try:
+                return self.tally.note(await self.respond_async(request, args, kwargs))
+            except BaseException:
+                self.tally.failed()
+                raise
 
         def calling(request: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return self.respond(request, args, kwargs)
+            try:
+                return self.tally.note(self.respond(request, args, kwargs))
+            except BaseException:
+                self.tally.failed()
+                raise
 
         view: Callable[..., Any] = awaiting if is_async_view(func) else calling
         wrapped = cast(Any, functools.update_wrapper(view, func))
         wrapped._non_atomic_requests = self.taken_over
         wrapped.key = self.key
         wrapped.invalidate = self.invalidate
+        wrapped.stats = self.tally.stats
         declare(wrapped, func, self.spec)
         return cast("Callable[..., Any]", wrapped)
 
@@ -135,7 +159,10 @@ class View:
     def key(self, request: Any, /, *args: Any, **kwargs: Any) -> str:
         """The key of the entry for this request (the first-level one, if the answer has a ``Vary``)."""
         self.require_request(request)
-        return self.key_of(request, args, kwargs, self.options.vary_on.values(request))
+        address = self.addresses.of(request, args, kwargs, self.options.vary_on.values(request))
+        if address.unkeyed is not None:
+            raise keys.NoKey(address.unkeyed)
+        return address.base
 
     def invalidate(self, *args: Any, **kwargs: Any) -> None:
         """`invalidate` the groups that the view reads with these arguments."""
@@ -156,22 +183,26 @@ class View:
             return answers.status(response, "fwd=bypass", detail=at.bypass)
         try:
             at.open(self.options.vary_on.values(request))
-            looked = at.first_look()
+            answer = at.first_look()
         except StoreUnavailable as error:
             return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
         try:
-            while looked.page is None:
-                with at.tracking() as tracker:
-                    given = at.run_arguments(tracker, skip=looked.skip)
-                    response = self.run(given.pop("spec"), request, args, kwargs, func=at.looking_again(), **given)
-                if response is not FOLLOWED:
-                    return at.computed(response)
-                looked = at.followed()
-        except StoreUnavailable as error:
-            if at.started:
-                raise
-            return answers.status(self.uncached(request, args, kwargs), "fwd=bypass", detail=f"store down: {error}")
-        return at.hit(looked)
+            while answer is AGAIN:
+                with at.flying():
+                    response = at.ride() if at.board() else AGAIN
+                    if response is AGAIN:
+                        with at.tracking() as tracker:
+                            given = at.run_arguments(tracker)
+                            spec, func = given.pop("spec"), at.looking_again()
+                            response = self.run(spec, request, args, kwargs, func=func, **given)
+                answer = at.answered(response)
+        except Exception as error:
+            if (answer := at.instead(error)) is None:
+                if at.started or not isinstance(error, StoreUnavailable):
+                    raise
+                response = self.uncached(request, args, kwargs)
+                return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
+        return answer
 
     async def respond_async(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.require_request(request)
@@ -185,26 +216,27 @@ class View:
             return answers.status(response, "fwd=bypass", detail=at.bypass)
         try:
             at.open(await self.options.vary_on.avalues(request))
-            looked = await at.first_look_async()
+            answer = await at.first_look_async()
         except StoreUnavailable as error:
             response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
             return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
         try:
-            while looked.page is None:
-                with at.tracking() as tracker:
-                    given = at.run_arguments(tracker, skip=looked.skip)
-                    response = await self.run_async(
-                        given.pop("spec"), request, args, kwargs, func=at.looking_again_async(), **given
-                    )
-                if response is not FOLLOWED:
-                    return at.computed(response)
-                looked = at.followed()
-        except StoreUnavailable as error:
-            if at.started:
-                raise
-            response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
-            return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
-        return at.hit(looked)
+            while answer is AGAIN:
+                with at.flying():
+                    response = await at.ride_async() if at.board() else AGAIN
+                    if response is AGAIN:
+                        with at.tracking() as tracker:
+                            given = at.run_arguments(tracker)
+                            spec, func = given.pop("spec"), at.looking_again_async()
+                            response = await self.run_async(spec, request, args, kwargs, func=func, **given)
+                answer = at.answered(response)
+        except Exception as error:
+            if (answer := at.instead(error)) is None:
+                if at.started or not isinstance(error, StoreUnavailable):
+                    raise
+                response = await cast("Awaitable[Any]", self.func(request, *args, **kwargs))
+                return answers.status(response, "fwd=bypass", detail=f"store down: {error}")
+        return answer
 
     def run(
         self, spec: Spec, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, func: Any = None, **given: Any
@@ -259,19 +291,6 @@ class View:
                 f"POOLING['CACHE_ALIAS'], {wanted!r}. Leave cache= out, or set CACHE_ALIAS to {alias!r}."
             )
         return runtime.store()
-
-    def key_of(self, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any], values: vary.Values) -> str:
-        return keys.base_key(
-            scheme=request.scheme,
-            host=request.get_host(),
-            path=request.path,
-            query=request.META.get("QUERY_STRING", "") if self.options.vary_on.query is None else None,
-            view=self.name,
-            arguments=(args, kwargs),
-            key_prefix=self.options.key_prefix,
-            locale=vary.locale(),
-            vary_on=values.pairs,
-        )
 
     def warn(self, touched: list[str]) -> None:
         once = (self.name, tuple(touched))

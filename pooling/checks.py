@@ -11,6 +11,7 @@ pooling.W003  (with --deploy) Locks and pages are in each process's own memory: 
 pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full.
 pooling.W005  (with --deploy) The Redis of locks and pages cannot be used: not reached, too old, wrong password.
 pooling.W006  (with --deploy) The table of fences is missing in a database that views write.
+pooling.W020  POOLING["GROUPS"] names a model of a database on another backend, whose writes nobody sees.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, router
 
-from . import conf, fences, runtime
+from . import conf, fences, runtime, sources
 from .errors import StoreUnavailable
 from .spec import declared, missing_arguments, name_of
 from .store.redis import RedisStore
@@ -158,13 +158,33 @@ def _unknown_models(groups: Mapping[str, tuple[str, ...]]) -> Iterator[CheckMess
     for group, names in groups.items():
         for name in names:
             try:
-                apps.get_model(name)
-            except (LookupError, ValueError):
-                yield Error(
-                    f"POOLING['GROUPS'][{group!r}] names {name!r}, which is no model of an installed app.",
-                    hint="Write it as 'app_label.Model', and see that INSTALLED_APPS has the app.",
-                    id="pooling.E001",
-                )
+                sources.model_of(group, name)
+            except ImproperlyConfigured as error:
+                yield Error(str(error), hint="Correct it, and see that INSTALLED_APPS has the app.", id="pooling.E001")
+
+
+def check_sources(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W020, for each database where a model of GROUPS is written and nobody sees it."""
+    try:
+        settings = conf.settings()
+        models = {sources.model_of(group, name) for group, names in settings.GROUPS.items() for name in names}
+    except ImproperlyConfigured:
+        return []  # E001 says so
+    unseen: dict[str, list[str]] = {}
+    for model in models if settings.ENABLED else ():
+        alias = router.db_for_write(model)
+        if not getattr(connections[alias], "tells_writes", False):
+            unseen.setdefault(alias, []).append(model._meta.label)
+    return [
+        Warning(
+            f"POOLING['GROUPS'] names {', '.join(sorted(labels))}, written in the database {alias!r}, whose ENGINE "
+            f"{connections.settings[alias]['ENGINE']!r} does not tell: pages made from them stay until their timeout.",
+            hint=f"Set its ENGINE to {ENGINES[0]!r}, or call pooling.invalidate() where they are written, and take "
+            f"them out of GROUPS.",
+            id="pooling.W020",
+        )
+        for alias, labels in sorted(unseen.items())
+    ]
 
 
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -247,7 +267,7 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 def register_all() -> None:
     """Called when the app is ready. Registering again changes nothing."""
-    for check in (check_settings, check_views, check_pools, check_middleware):
+    for check in (check_settings, check_views, check_pools, check_middleware, check_sources):
         register(check, "pooling")
     for check in (check_processes, check_redis, check_fences):
         register(check, "pooling", deploy=True)

@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from . import _numbers
+from . import _numbers, groups
 from ._names import nearest
 from .errors import GroupError
 from .groups import validate
@@ -28,7 +29,7 @@ class Settings:
     ``CACHE_ALIAS``       the cache whose store has locks, versions and pages: a django-redis or a locmem alias.
     ``KEY_PREFIX``        in front of every key in Redis, and their hash tag; sites that share a Redis need one each.
     ``GROUP_ORDER``       top-level groups in the order in which they are locked; the others follow by name.
-    ``GROUPS``            group -> models; checked for its form, not used yet.
+    ``GROUPS``            group -> models: a commit that wrote one of their tables renews the group, whoever wrote.
     ``LOCK_WAIT``         seconds to wait for groups at most; LockTimeout after that.
     ``LOCK_LEASE``        seconds after which a dead holder's groups are free; a live one is renewed.
     ``FENCE``             with Redis: transactions of views that write claim their groups in the database.
@@ -36,10 +37,12 @@ class Settings:
                           kept apart by the rows of their fences.
     ``STORE_BUDGET``      seconds that one request to Redis may take, connecting included.
     ``ENTRY_BYTES``       bytes of the largest answer that is stored; larger ones are delivered and not stored.
-    ``NEAR_CACHE_BYTES``  bytes for the near cache to come.
-    ``NEAR_HEARTBEAT``    seconds, for the near cache to come.
+    ``NEAR_CACHE_BYTES``  bytes of pages that each process keeps in its memory; 0: none.
+    ``NEAR_HEARTBEAT``    seconds by which a page of ``level="near"`` may be older than the last write at most.
     ``ETAGS``             False: cached pages get no ``ETag``, ``Vary`` or ``Cache-Control`` of ours; for middlewares
                           that change the page for each visitor.
+    ``ORDER_LEARNING``    "log" or "raise": learn in which order groups and transactions are asked for, and report what
+                          may deadlock. None: "log" with DEBUG or in tests, else nothing. False: nothing.
     ``ENABLED``           False: no locks, no cache, views just run.
     """
 
@@ -56,12 +59,26 @@ class Settings:
     NEAR_CACHE_BYTES: int = 64 * 1024 * 1024
     NEAR_HEARTBEAT: float = 1.0
     ETAGS: bool = True
+    ORDER_LEARNING: bool | str | None = None
     ENABLED: bool = True
 
     @cached_property
     def ranks(self) -> dict[str, int]:
         """Rank of each top-level group that GROUP_ORDER names."""
         return {name: rank for rank, name in enumerate(self.GROUP_ORDER)}
+
+    @cached_property
+    def plan(self) -> Callable[[tuple[str, ...], tuple[str, ...]], groups.Plan]:
+        """`groups.plan` under these ranks. It remembers the last few hundred, since each hit of a page needs one."""
+        return lru_cache(maxsize=512)(lambda reads, writes: groups.plan(reads, writes, self.ranks))
+
+    @cached_property
+    def learns_order(self) -> bool:
+        """Does `pooling.learning` look on? With ORDER_LEARNING None: with DEBUG, and in Django's test environment."""
+        if self.ORDER_LEARNING is not None:
+            return bool(self.ORDER_LEARNING)
+        # What `setup_test_environment` puts there; both Django's and pytest's runner call it.
+        return bool(django_settings.DEBUG) or hasattr(sys.modules.get("django.core.mail"), "outbox")
 
 
 def _text(key: str, value: Any) -> str:
@@ -124,6 +141,12 @@ def _on_store_down(key: str, value: Any) -> str:
     return str(value)
 
 
+def _order_learning(key: str, value: Any) -> bool | str | None:
+    if value is not None and value is not False and not (isinstance(value, str) and value in ("log", "raise")):
+        raise ImproperlyConfigured(f"POOLING[{key!r}] must be None, False, 'log' or 'raise', not {value!r}.")
+    return value
+
+
 def _seconds(key: str, value: Any) -> float:
     return seconds(f"POOLING[{key!r}]", value)
 
@@ -142,6 +165,7 @@ _VALIDATORS = {
     "NEAR_CACHE_BYTES": _size,
     "NEAR_HEARTBEAT": _seconds,
     "ETAGS": _flag,
+    "ORDER_LEARNING": _order_learning,
     "ENABLED": _flag,
 }
 
@@ -171,7 +195,7 @@ def settings() -> Settings:
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
     global _current
-    if setting == "POOLING":
+    if setting in ("POOLING", "DEBUG"):  # which decides on ORDER_LEARNING where that is None
         _current = None
 
 

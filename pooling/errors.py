@@ -22,6 +22,8 @@ class PoolingError(Exception):
 class PoolTimeout(PoolingError):
     """No connection became free within the checkout's timeout, or the server is known to be down.
 
+    ``retry_after`` is when a connection is to be expected: from the mean use, the present holders and those who wait.
+
     Reaches Django code as ``django.db.OperationalError`` with this error as its ``__cause__``.
     """
 
@@ -39,7 +41,12 @@ class GroupError(PoolingError, ValueError):
 
 
 class LockTimeout(PoolingError):
-    """The groups were not granted within ``wait`` seconds. Nothing is held afterwards."""
+    """The groups were not granted within ``wait`` seconds. Nothing is held afterwards.
+
+    ``waited``: seconds in the queue; 0 for who did not want to wait.
+    """
+
+    waited: float = 0.0
 
 
 class LockOrderError(PoolingError):

@@ -43,6 +43,16 @@ def is_fenced(alias: str) -> bool:
     return bool(connections[alias].vendor == "mysql")
 
 
+def same_database(one: str, other: str) -> bool:
+    """Are these two aliases of one database, with connections of their own?"""
+
+    def place(alias: str) -> tuple[str, ...]:
+        settings = connections[alias].settings_dict
+        return (settings["HOST"] or "localhost", str(settings["PORT"] or 3306), settings["NAME"])
+
+    return connections[one] is not connections[other] and place(one) == place(other)
+
+
 def prepare(alias: str, reads: Sequence[str], writes: Sequence[str]) -> None:
     """Make the rows that a claim will need. Best before the transaction: two who make rows in theirs can deadlock."""
     known = _known(alias)

@@ -8,12 +8,16 @@ import threading
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
 from . import fences
 from .alone import Alone
+
+if TYPE_CHECKING:
+    from .learning import Observed
 
 logger = logging.getLogger("pooling.locks")
 
@@ -48,7 +52,13 @@ class Frame:
     _closed: bool = False
     _at_commit: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
     _ended: bool = False
+    observed: Observed | None = None  # what `learning` knows of this hold, if it looks at all
     _mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_over(self) -> bool:
+        """Have its groups been given back, or are about to be?"""
+        return self._closed
 
     def open_aliases(self) -> list[str]:
         """Aliases whose transaction this frame opened and that has not ended. Asks this thread's connections."""
@@ -65,6 +75,7 @@ class Frame:
             # What a hold further out has claimed already in this very transaction stays claimed.
             claims = fenced and fences.is_fenced(alias) and not (alias in joined and self.held.borrowed)
             if claims:
+                self._refuse_twice(alias, outer)
                 fences.prepare(alias, self.held.reads, self.held.writes)
             block = transaction.atomic(using=alias, durable=enabled and alias not in joined)
             self.stack.enter_context(block)
@@ -75,6 +86,24 @@ class Frame:
                 else:
                     fences.claim(alias, self.held.reads, self.held.writes, self.held.fence, self.held.view)
                 self.fenced.add(alias)
+
+    def _refuse_twice(self, alias: str, outer: list[Frame]) -> None:
+        """ImproperlyConfigured if another alias has claimed these rows in the same database: this one would wait for
+        this hold's own transaction, and be refused when the server loses its patience."""
+        rows = self.claimed_rows()
+        for frame in (*outer, self):
+            for other in frame.fenced:
+                if fences.same_database(alias, other) and not rows.isdisjoint(frame.claimed_rows()):
+                    raise ImproperlyConfigured(
+                        f"{self.held.view or 'A hold'} writes {', '.join(map(repr, self.held.writes))} in transactions "
+                        f"on {other!r} and {alias!r}, which are the same database: the second would wait for the "
+                        f"first one's fence, and for its rows. Name one of them with using={other!r}; or set "
+                        f"ATOMIC_REQUESTS for one of them only."
+                    )
+
+    def claimed_rows(self) -> set[str]:
+        """Groups whose fences its claims lock, be it for sharing: who makes a row below one of these locks it alone."""
+        return set(fences.all_rows(self.held.reads, self.held.writes))
 
     def commit(self) -> None:
         """COMMIT, and with it the on_commit callbacks, unless the lock was lost meanwhile: LockLost."""
@@ -105,6 +134,11 @@ class Frame:
         with self._mutex:
             self._ended = True
             return self._at_commit
+
+    def observe(self, nested: Frame) -> None:
+        """What ``nested`` has taken is held to the end of this frame."""
+        if self.observed is not None and nested.observed is not None:
+            self.observed.groups.extend(nested.observed.groups)
 
     def defer(self, held: Any, after_commit: AfterCommit | None, result: Any) -> bool:
         """Keep a nested hold until this frame's COMMIT. False: this frame is over already."""

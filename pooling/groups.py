@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from .errors import GroupError
@@ -237,6 +238,11 @@ DOWN = "D:"  # it was written, and with it everything below
 
 def read_epochs(reads: Iterable[str]) -> tuple[str, ...]:
     """What an answer made from ``reads`` depends on: U of each, D of each proper ancestor. Sorted, no doubles."""
+    return _read_epochs(tuple(reads))
+
+
+@lru_cache(maxsize=512)  # each hit of a page needs them
+def _read_epochs(reads: tuple[str, ...]) -> tuple[str, ...]:
     names = set()
     for path in reads:
         names.add(UP + path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
@@ -19,9 +20,9 @@ from django.utils.asyncio import async_unsafe
 from . import runtime
 from .frames import AfterCommit, NotHeld
 from .spec import Spec
-from .steps import FOLLOWED, Call, Closed, Kind, Step, Steps, steps
+from .steps import FOLLOWED, REFUSED, Call, Closed, Kind, Step, Steps, steps
 
-__all__ = ["AfterCommit", "AsyncBlock", "Block", "NotHeld", "Spec", "run", "run_async"]
+__all__ = ["REFUSED", "AfterCommit", "AsyncBlock", "Block", "NotHeld", "Spec", "run", "run_async"]
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ def run(
     after_commit: AfterCommit | None = None,
     on_follow: Callable[[], Any] | None = None,
     declined: Callable[[str], bool] | None = None,
+    attempt: bool = False,
 ) -> Any:
     """Call ``func(*args, **kwargs)`` while holding what ``spec`` declares; return its (rendered) result.
 
@@ -47,11 +49,12 @@ def run(
     ``after_commit(held, result)``  called after the COMMIT (inside a hold further out: after that one's) and before the
                 unlock; not called after an exception. What it raises is logged, the result stands.
     ``declined`` says whether the view wants no transaction on an alias (`transaction.non_atomic_requests`).
+    ``attempt`` do not wait for the lock: REFUSED is returned if it is not free.
 
     Raises what ``func`` raises, after ROLLBACK and unlock; LockTimeout, LockOrderError, LockLost, GroupError,
     StoreUnavailable, ImproperlyConfigured. What an ``on_commit`` callback raises comes after the COMMIT, which stands.
     """
-    call = Call(spec, func, args, kwargs, watches, follow, after_commit, declined)
+    call = Call(spec, func, args, kwargs, watches, follow, after_commit, declined, attempt)
     result = _drive(call, steps(call), lambda: func(*args, **kwargs))
     if result is FOLLOWED:
         return on_follow() if on_follow is not None else None
@@ -69,12 +72,13 @@ async def run_async(
     after_commit: AfterCommit | None = None,
     on_follow: Callable[[], Any] | None = None,
     declined: Callable[[str], bool] | None = None,
+    attempt: bool = False,
 ) -> Any:
     """`run` for a ``func`` whose result is awaited. ``on_follow`` may return an awaitable; ``after_commit`` is sync.
 
     Cancelled while ``func`` runs, it rolls back and unlocks before CancelledError goes on.
     """
-    call = Call(spec, func, args, kwargs, watches, follow, after_commit, declined)
+    call = Call(spec, func, args, kwargs, watches, follow, after_commit, declined, attempt)
     async with _database_thread():
         result = await _drive_async(call, steps(call), lambda: func(*args, **kwargs))
     if result is FOLLOWED:
@@ -152,9 +156,12 @@ def _advance(work: Steps, answer: Any, error: BaseException | None = None) -> St
 
 def _next(work: Steps, call: Call, step: Step, body: Callable[[], Any] | None = None) -> Step:
     kind, value = step
+    answer: Any
     try:
         if kind is Kind.LOCK:
             answer = runtime.manager().acquire(**value)
+        elif kind is Kind.ATTEMPT:
+            answer = runtime.manager().attempt(thread=threading.current_thread(), **value)
         elif kind is Kind.DATABASE:
             answer = value()
         else:
@@ -174,9 +181,12 @@ def _drive(call: Call, work: Steps, body: Callable[[], Any]) -> Any:
 
 async def _next_async(work: Steps, call: Call, step: Step, body: Callable[[], Any] | None = None) -> Step:
     kind, value = step
+    answer: Any
     try:
         if kind is Kind.LOCK:
             answer = await runtime.manager().acquire_async(**value)
+        elif kind is Kind.ATTEMPT:
+            answer = runtime.manager().attempt(**value)
         elif kind is Kind.DATABASE:
             answer = await _to_end(sync_to_async(value, thread_sensitive=True)())
         else:

@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
 
+from . import sightings
 from .errors import FenceRejected, LockLost, LockTimeout, PoolFull, PoolingError, PoolTimeout, StoreUnavailable
 from .signals import busy
 
@@ -121,6 +122,7 @@ class BusyMiddleware:
         return self._instead_of(request, response) if response.status_code == 500 else response
 
     async def _acall(self, request: HttpRequest) -> Any:
+        sightings.begin()  # under ASGI Django's signal sets nothing in the request's own context
         try:
             response = await self.get_response(request)
         except Exception as error:

@@ -14,8 +14,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from . import conf
+from . import conf, telling
 from ._forks import after_in_child
+from .cache.near import Bodies
 from .errors import StoreUnavailable
 from .locks.manager import LockManager, Options
 from .store.memory import MemoryStore
@@ -27,6 +28,7 @@ logger = logging.getLogger("pooling.locks")
 _mutex = threading.Lock()
 _stores: dict[tuple[str, ...], MemoryStore | RedisStore] = {}  # by what makes them the same store
 _manager: LockManager | None = None
+_bodies: Bodies | None = None
 
 
 def check_alias(alias: str) -> str:
@@ -80,7 +82,8 @@ def _make_store(settings: conf.Settings) -> MemoryStore | RedisStore:
     if check_alias(alias) == "memory":
         location = str(django_settings.CACHES[alias].get("LOCATION", ""))
         return _stores.setdefault(("memory", location), MemoryStore())
-    key = ("redis", repr(django_settings.CACHES[alias]), settings.KEY_PREFIX, repr(settings.STORE_BUDGET))
+    times = repr((settings.STORE_BUDGET, settings.NEAR_HEARTBEAT))
+    key = ("redis", repr(django_settings.CACHES[alias]), settings.KEY_PREFIX, times)
     if key not in _stores:
         # Not at the top: a site without Redis need not have its library loaded.
         from .store._driver import RedisDriver
@@ -90,7 +93,9 @@ def _make_store(settings: conf.Settings) -> MemoryStore | RedisStore:
             driver = RedisDriver(cache.client.get_client(write=True))
         except TypeError as error:
             raise ImproperlyConfigured(f"POOLING['CACHE_ALIAS'] names {alias!r}: {error}") from error
-        _stores[key] = RedisStore(driver, prefix=settings.KEY_PREFIX, budget=settings.STORE_BUDGET)
+        _stores[key] = RedisStore(
+            driver, prefix=settings.KEY_PREFIX, budget=settings.STORE_BUDGET, heartbeat=settings.NEAR_HEARTBEAT
+        )
     return _stores[key]
 
 
@@ -104,7 +109,7 @@ def manager() -> LockManager:
         with _mutex:
             if _manager is None:
                 options = Options(wait=settings.LOCK_WAIT, lease=settings.LOCK_LEASE, ranks=settings.ranks)
-                _manager = LockManager(_make_store(settings), options)
+                _manager = LockManager(_make_store(settings), options, on_lost=telling.lost)
             found = _manager
     return found
 
@@ -112,6 +117,18 @@ def manager() -> LockManager:
 def store() -> Store:
     """The store of locks, epochs and cached entries of this process."""
     return manager().store
+
+
+def bodies() -> Bodies:
+    """The pages in this process's memory. One place for all stores: no two ever have equal epochs."""
+    global _bodies
+    found = _bodies
+    if found is None:
+        with _mutex:
+            if _bodies is None:
+                _bodies = Bodies(conf.settings().NEAR_CACHE_BYTES)
+            found = _bodies
+    return found
 
 
 def release(held: Any) -> None:
@@ -145,25 +162,27 @@ def advance(token: int) -> None:
 
 
 def reset_runtime() -> None:
-    """Forget store and manager; the next use makes new ones from the settings. For tests."""
-    global _manager
+    """Forget store, manager and pages; the next use makes new ones from the settings. For tests."""
+    global _manager, _bodies
     with _mutex:
         for known in _stores.values():
             known.close()
         _stores.clear()
-        _manager = None
+        _manager = _bodies = None
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
-    global _manager
+    global _manager, _bodies
     if setting in ("POOLING", "CACHES"):
         with _mutex:
+            _bodies = None
             _manager = None  # the stores stay: locks that are held go on in them
 
 
 def _after_fork_in_child() -> None:
-    global _mutex
+    global _mutex, _bodies
     _mutex = threading.Lock()  # another thread may have had it at the moment of the fork
+    _bodies = None  # or been in the middle of changing them
 
 
 setting_changed.connect(_forget)

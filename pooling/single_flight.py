@@ -1,30 +1,42 @@
-"""One request's way through the cache: look, wait for whoever computes the same page, or compute and store it."""
+"""One request's way through the cache: look, wait for whoever computes the same page, or compute and store it.
+
+With an old page at hand that may be served, nobody waits: who gets the locks at once makes the new page, in his own
+request, and the others get the old one. The same goes for a good page that one request renews before its time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import functools
+import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import conf, frames, runtime, steps
-from .cache import answers, frame, keys, storable, validators, vary
+from . import conf, containers, frames, runtime, steps
+from .cache import answers, frame, grace, near, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
-from .errors import LockTimeout
-from .groups import read_epochs
+from .errors import LockTimeout, PoolingError, StoreUnavailable
+from .flights import Flight, flights
+from .steps import REFUSED
 
 if TYPE_CHECKING:
     from .caching import View
 
+logger = logging.getLogger("pooling.cache")
+
 SKIP_SECONDS = 60.0  # how long an answer that could not be stored keeps others from queueing for the next one
 FOLLOW_TIMES = 2  # one leader may fail of something of its own (its client left); after two it is the page that fails
 FOLLOWED = object()  # instead of an answer: somebody else has computed it
+AGAIN = object()  # instead of an answer: there is none yet (None is one that a faulty view may give)
+FAILED = "the view failed"
 
 
 @dataclass
@@ -33,6 +45,11 @@ class Outcome:
 
     stored: bool = False
     why: str | None = None
+    size: int = 0  # bytes of the stored body
+
+
+def is_failure(response: Any) -> bool:
+    return 500 <= getattr(response, "status_code", 0) <= 599
 
 
 class Pass:
@@ -49,37 +66,42 @@ class Pass:
         self.values = vary.Values()
         self.collapsed = False
         self.follows = 0
+        self.asked = self.began = time.monotonic()  # when it last began to wait; when the view was called
         self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
+        self.spare: grace.Spare | None = None  # a page that can be served instead of waiting for a new one
+        self.why = "uri-miss"
+        self.marked = False
+        self.flight: Flight | None = None  # of this process: this request's own, or another's to wait for
+        self.rode = False
 
     def open(self, values: vary.Values) -> None:
         """Find out keys and epochs. Callables among the reads may look at the request, so this may touch it."""
         view = self.view
         self.values = values
         self.deadline = time.monotonic() + view.patience()
-        self.plan = view.reading.plan(view.func, self.request, self.args, self.kwargs)
-        self.epochs = read_epochs(self.plan.reads)
+        address = view.addresses.of(self.request, self.args, self.kwargs, values)
+        self.base, self.unkeyed, self.plan, self.epochs = address
         self.groupless = not self.plan.reads
-        self.unkeyed: str | None = None
-        try:
-            self.base = view.key_of(self.request, self.args, self.kwargs, values)
-        except keys.NoKey as error:
-            self.base, self.unkeyed = "", str(error)
         self.store = view.store()
         self.nested = bool(runtime.manager().current())
         self.etags = conf.settings().ETAGS
 
-    def first_look(self) -> Looked:
-        """Look into the store; LockOrderError inside a transaction in which a miss could not take its locks. Were it
-        not the same for hits, the view would fail only now and then."""
+    def first_look(self) -> Any:
+        """Look into the store; the answer, AGAIN if there is none yet. LockOrderError inside a transaction in which a
+        miss could not take its locks: were it not the same for hits, the view would fail only now and then."""
         view = self.view
-        call = steps.Call(
-            view.reading, view.func, (self.request, *self.args), self.kwargs, declined=view.taken_over.is_declined
-        )
-        steps.check_transactions(call, self.plan)
-        self.looked = self.look()
-        return self.looked
+        if not steps.nothing_is_open():
+            declined = view.taken_over.is_declined
+            call = steps.Call(view.reading, view.func, (self.request, *self.args), self.kwargs, declined=declined)
+            steps.check_transactions(call, self.plan)
+        # Not in a hold: what that one renewed when it was granted may not have been told yet.
+        looked = self.seek(pushed=view.options.level == "near" and not self.nested)
+        # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
+        self.resource = "//" + looked.key
+        self.why = "stale" if looked.page is not None else looked.why
+        return self.at_once()
 
-    async def first_look_async(self) -> Looked:
+    async def first_look_async(self) -> Any:
         # Transactions are open in the database's thread. To go there costs more than a hit, so not without a cause:
         # one that this code did not open itself, in a hold, can only be that of a sync caller.
         called_from_sync = (
@@ -93,57 +115,212 @@ class Pass:
     def may_store(self) -> bool:
         return self.method == "GET" and not (self.nested or self.groupless or self.unkeyed)
 
-    def look(self) -> Looked:
+    def look(self, *, pushed: bool = False) -> Looked:
         if self.groupless or self.unkeyed:
             return Looked(self.base)  # nobody could ever invalidate it, or tell it from others
-        return answers.look(self.store, self.base, self.epochs, self.request)
+        if self.view.options.level == "remote":
+            return answers.look(self.store, self.base, self.epochs, self.request)
+        return near.look(runtime.bodies(), self.store, self.base, self.epochs, self.request, pushed=pushed)
 
-    def hit(self, looked: Looked) -> Any:
+    def seek(self, *, pushed: bool = False) -> Looked:
+        """Look, and see what could be served besides a page that counts."""
+        options = self.view.options
+        asked = grace.monotonic()
+        self.now = looked = self.look(pushed=pushed)
+        self.spare = None
         page = looked.page
-        assert page is not None
+        if page is not None:
+            if options.grace:
+                # What the server tells unasked may be as old as the heartbeat allows.
+                late = conf.settings().NEAR_HEARTBEAT if pushed else 0.0
+                grace.sightings.note(looked.key, page.vector, asked - late)
+            if not self.collapsed and self.may_store() and grace.is_due(page):
+                self.spare = grace.Spare(looked.key, page)
+        elif looked.old is not None and options.grace and not self.nested:
+            # Not inside a hold: that one may have written what the page was made from.
+            self.spare = grace.old(looked.key, looked.old, looked.current, asked)
+        return looked
+
+    def at_once(self) -> Any:
+        """The answer, if no view need run for it; else AGAIN."""
+        spare, options = self.spare, self.view.options
+        if spare is None:
+            return AGAIN if self.now.page is None else self.hit(self.now.page)
+        if spare.good:
+            return AGAIN
+        if spare.failed_lately() and spare.age() <= options.stale_if_error:
+            return self.from_spare(detail=FAILED)
+        if not self.may_store() and spare.age() <= options.stale:
+            return self.from_spare()  # what it made would be of no use to others
+        return AGAIN
+
+    def forget_spare(self) -> None:
+        """There is a newer page in the store than the good one in this process's memory."""
+        if self.spare is not None:
+            runtime.bodies().drop(self.spare.key, self.spare.page)
+
+    def response_of(self, page: frame.Page) -> Any:
         response = answers.answer(page, self.method)
         if self.nested:
             validators.withdraw(response)
         else:
             response = validators.answer(self.request, response)
         response.headers["Age"] = answers.age(page)
+        return response
+
+    def hit(self, page: frame.Page) -> Any:
+        response = self.response_of(page)
         if self.collapsed:
-            return answers.status(response, f"fwd={self.looked.why}", "collapsed")
+            return answers.status(response, f"fwd={self.why}", "collapsed")
         return answers.status(response, "hit", f"ttl={answers.remaining(page)}")
 
-    def tracking(self) -> Tracker:
+    def from_spare(self, *parts: str, detail: str | None = None) -> Any:
+        spare = self.spare
+        assert spare is not None
+        if spare.good:
+            ttl = answers.remaining(spare.page)
+        else:
+            ttl = -max(1, math.ceil(spare.age()))
+            detail = detail or ("written" if spare.written else "expired")
+        return answers.status(self.response_of(spare.page), *(parts or ("hit", f"ttl={ttl}")), detail=detail)
+
+    def may_attempt(self) -> bool:
+        """Is there a page that is served if somebody else is making the new one?"""
+        spare = self.spare
+        return spare is not None and self.may_store() and (spare.good or spare.age() <= self.view.options.stale)
+
+    def follows_others(self) -> bool:
+        """Does this request wait for who makes the same page? Not if there was an answer that could not be stored.
+
+        Who still has no page after `FOLLOW_TIMES` makes it beside the others. Following on and on, those who wait for
+        a page that fails would run strictly one after another, the last of them into its LockTimeout.
+        """
+        return self.may_store() and not self.now.skip and self.follows < FOLLOW_TIMES
+
+    def board(self) -> bool:
+        """Is another request of this process after the page already? Then `ride`."""
+        self.asked = time.monotonic()
+        if not self.may_attempt() and (self.rode or not self.follows_others()):
+            return False
+        self.flight, mine = flights.join(self.resource)
+        return not mine
+
+    def ride(self) -> Any:
+        """Wait for that one to end: FOLLOWED, or REFUSED without waiting if there is a page to serve meanwhile. AGAIN
+        if it takes too long; then the store is asked, which knows who is in the way."""
+        flight, self.flight = self.flight, None
+        assert flight is not None
+        if self.may_attempt():
+            return REFUSED
+        steps.give_back_connections()
+        return self.arrived(flights.wait(flight, self.deadline - time.monotonic()))
+
+    async def ride_async(self) -> Any:
+        flight, self.flight = self.flight, None
+        assert flight is not None
+        if self.may_attempt():
+            return REFUSED
+        await sync_to_async(steps.give_back_connections, thread_sensitive=True)()
+        return self.arrived(await flights.wait_async(flight, self.deadline - time.monotonic()))
+
+    def arrived(self, landed: bool) -> Any:
+        self.rode = not landed
+        return FOLLOWED if landed else AGAIN
+
+    @contextmanager
+    def flying(self) -> Iterator[None]:
+        """Around the run of the view: whoever waits for this request is woken at the end, however it ends."""
+        try:
+            yield
+        finally:
+            flight, self.flight = self.flight, None
+            if flight is not None:
+                flights.land(self.resource, flight)
+
+    @contextmanager
+    def tracking(self) -> Iterator[Tracker]:
         """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
         hidden = validators.HIDDEN if self.may_store() else ()
         self.tracker = Tracker(self.request, hidden=hidden, selection=self.view.options.vary_on.query)
-        return self.tracker
+        self.container = containers.Container(self.view.name, self.tracker, self.epochs)
+        # What is not stored, as a view that another page's view calls, is a part of what contains it.
+        with self.tracker, containers.entered(self.container if self.may_store() else containers.current()):
+            yield self.tracker
 
-    def run_arguments(self, tracker: Tracker, *, skip: bool) -> dict[str, Any]:
+    def run_arguments(self, tracker: Tracker) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
         spec = self.view.reading
         left = self.deadline - time.monotonic()
-        if self.collapsed:
-            if left <= 0:
-                raise LockTimeout(
-                    f"View {self.view.name!r} waited {self.view.patience():.3g} s for others who computed the same "
-                    f"page, and none of them stored it. Raise wait= or POOLING['LOCK_WAIT'], or see why they fail."
-                )
-            spec = dataclasses.replace(spec, wait=left)
+        if self.collapsed and left <= 0:
+            raise LockTimeout(
+                f"View {self.view.name!r} waited {self.view.patience():.3g} s for others who computed the same "
+                f"page, and none of them stored it. Raise wait= or POOLING['LOCK_WAIT'], or see why they fail."
+            )
+        if self.collapsed or self.rode:
+            spec = dataclasses.replace(spec, wait=max(left, 0.0))
         given: dict[str, Any] = {"watches": self.epochs}
         if self.may_store():
             given["after_commit"] = functools.partial(self.keep, tracker)
-            # Who still has no page after that computes beside the others. Following on and on, those who wait for a
-            # page that fails would run strictly one after another, the last of them into its LockTimeout.
-            if not skip and self.follows < FOLLOW_TIMES:
-                # '//' stands in no group, so nothing that anybody can declare or send is taken for an entry.
-                given["follow"] = "//" + self.looked.key
+            attempt = given["attempt"] = self.may_attempt()
+            if attempt or self.follows_others():
+                given["follow"] = self.resource
                 given["on_follow"] = lambda: FOLLOWED
         return {"spec": spec, **given}
 
-    def followed(self) -> Looked:
-        """After waiting for another's computation: is the page there now?"""
+    def answered(self, response: Any) -> Any:
+        """The answer, after what the run of the view came to; AGAIN if it has to be run once more."""
+        if response is REFUSED:
+            return self.from_spare() if self.may_attempt() else AGAIN
+        if response is not FOLLOWED:
+            return self.computed(response)
         self.collapsed = True
         self.follows += 1
-        return self.look()
+        self.view.tally.waited(time.monotonic() - self.asked)
+        self.seek()
+        return self.at_once()
+
+    def instead(self, error: Exception) -> Any:
+        """The page to serve in place of an error; None if the error must be raised. The error is logged then."""
+        spare = self.spare
+        if spare is None or isinstance(error, storable.ANSWERS):
+            return None
+        down = isinstance(error, StoreUnavailable) and not self.started and spare.age() <= self.view.options.stale
+        if not (down or self.may_hide_failure()):
+            return None
+        if self.started:
+            self.mark_failed()
+        busy = isinstance(error, PoolingError) and not self.started
+        logger.log(
+            logging.WARNING if busy else logging.ERROR,
+            "%s %s, and a page that was made before is served instead: %s: %s",
+            self.view.name,
+            "could not begin" if busy else "failed",
+            type(error).__name__,
+            error,
+            exc_info=None if busy else error,
+            extra={"request": self.request},
+        )
+        return self.from_spare(f"fwd={self.why}", detail=FAILED if self.started else "the view could not begin")
+
+    def may_hide_failure(self) -> bool:
+        spare = self.spare
+        return spare is not None and (spare.good or spare.age() <= self.view.options.stale_if_error)
+
+    def mark_failed(self) -> None:
+        """Note beside the old page that the next one could not be made, so that for a moment nobody tries in vain."""
+        spare = self.spare
+        if spare is None or spare.good or self.marked or not self.may_store() or not self.may_hide_failure():
+            return
+        self.marked = True
+        page = dataclasses.replace(spare.page, failed=grace.wall())
+        ttl = page.created + page.ttl + self.view.options.grace - page.failed
+        try:
+            with self.tracker.quiet():
+                found = self.look().page
+            if found is None:  # or else another has made it beside this one
+                self.store.put(spare.key, frame.encode(page), ttl, (), ())
+        except StoreUnavailable as error:
+            logger.warning("%s failed, and others will try as well: %s", self.view.name, error)
 
     def looking_again(self) -> Callable[..., Any]:
         """The view, but under the lock it looks once more: between the miss and the grant another may have stored
@@ -154,8 +331,8 @@ class Pass:
         def view(*args: Any, **kwargs: Any) -> Any:
             if self.came_meanwhile():
                 return FOLLOWED
-            self.started = True
-            return func(*args, **kwargs)
+            with self.making():
+                return func(*args, **kwargs)
 
         return view
 
@@ -166,16 +343,37 @@ class Pass:
         async def view(*args: Any, **kwargs: Any) -> Any:
             if self.came_meanwhile():
                 return FOLLOWED
-            self.started = True
-            return await func(*args, **kwargs)
+            with self.making():
+                return await func(*args, **kwargs)
 
         return view
 
     def came_meanwhile(self) -> bool:
         if not self.may_store():
             return False
+        self.container.capture(frames.current.get()[-1].held.vector)
         with self.tracker.quiet():  # the cache's own look at the headers that pages vary on
-            return self.look().page is not None
+            if self.spare is None or not self.spare.good:
+                return self.look().page is not None
+            # A good page that is to be renewed is there all the time, and it is in this process's memory as well.
+            page = answers.look(self.store, self.base, self.epochs, self.request).page
+            if page is None or page == self.spare.page:
+                return False
+            self.forget_spare()
+            return True
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Around the view."""
+        self.started = True
+        self.began = time.monotonic()
+        try:
+            yield
+        except Exception as error:
+            # Noted before the unlock: those who wait would try in turn otherwise, and fail in turn.
+            if not isinstance(error, storable.ANSWERS):
+                self.mark_failed()
+            raise
 
     def keep(self, tracker: Tracker, held: Any, response: Any) -> None:
         """After COMMIT and before the unlock: store the answer, or leave a mark that it cannot be."""
@@ -183,18 +381,24 @@ class Pass:
             return
         outcome = self.outcome
         outcome.why = why = self.why_not(tracker, response)
+        options = self.view.options
         if why is None:
             outcome.stored = self.save(tracker, held, response)
             if outcome.stored:
+                outcome.size = len(response.content)
+                self.forget_spare()
                 return
             if self.store.epochs(self.epochs) != held.vector:
                 outcome.why = "changed meanwhile"
                 return  # the next one may well be stored
             outcome.why = why = "too large for the store"
+        if is_failure(response) and self.may_hide_failure():
+            self.mark_failed()
+            return  # a mark in its place would take the old page away
         now = self.look()
         if now.page is not None:
             return  # another computed beside this one and could store it: its page is worth more than the mark
-        ttl = min(self.view.options.timeout, SKIP_SECONDS)
+        ttl = min(options.timeout, SKIP_SECONDS)
         self.store.put(now.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
 
     def save(self, tracker: Tracker, held: Any, response: Any) -> bool:
@@ -210,8 +414,10 @@ class Pass:
                 held.vector,
                 self.request,
                 response,
-                self.view.options.timeout,
+                min(self.view.options.timeout, self.container.left()),
                 names,
+                grace=self.view.options.grace,
+                cost=time.monotonic() - self.began,
             )
 
     def why_not(self, tracker: Tracker, response: Any) -> str | None:
@@ -225,15 +431,26 @@ class Pass:
         if touched:
             self.view.warn(touched)
             return f"touched {', '.join(touched)}"
+        if missing := self.container.undeclared(self.plan.reads):
+            return f"fragments read {', '.join(missing)}"
         if tracker.session_modified:
             return "session modified"
         return None
 
     def computed(self, response: Any) -> Any:
+        if is_failure(response) and self.may_hide_failure():
+            logger.error(
+                "%s answered %d, and a page that was made before is served instead.",
+                self.view.name,
+                response.status_code,
+                extra={"request": self.request},
+            )
+            return self.from_spare(f"fwd={self.why}", f"fwd-status={response.status_code}", detail=FAILED)
         outcome = self.outcome
+        self.view.tally.computed(time.monotonic() - self.began, outcome.size)
         if self.may_store():
             response = validators.answer(self.request, response)
-        parts = [f"fwd={self.looked.why}"]
+        parts = [f"fwd={self.why}"]
         if outcome.stored:
             parts.append("stored")
         detail = outcome.why
@@ -247,4 +464,6 @@ class Pass:
                 if self.nested
                 else f"method {self.method}"
             )
-        return answers.status(response, *parts, detail=None if outcome.stored else detail)
+        if outcome.stored:
+            detail = "early" if self.spare is not None and self.spare.good else None
+        return answers.status(response, *parts, detail=detail)

@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from . import conf
 from .errors import GroupError
-from .groups import Plan, Template, plan, validate
+from .groups import Plan, Template, validate
 
 Source = Template | Callable[..., Iterable[str]]
 _signatures: weakref.WeakKeyDictionary[Any, inspect.Signature | None] = weakref.WeakKeyDictionary()
@@ -151,9 +151,9 @@ class Spec:
         return self._plan(fill)
 
     def _plan(self, fill: Callable[[Source], Iterable[str]]) -> Plan:
-        reads = [group for source in self.reads for group in fill(source)]
-        writes = [group for source in self.writes for group in fill(source)]
-        return plan(reads, writes, conf.settings().ranks)
+        reads = tuple(group for source in self.reads for group in fill(source))
+        writes = tuple(group for source in self.writes for group in fill(source))
+        return conf.settings().plan(reads, writes)
 
     def aliases(self, *, view: bool, declined: Callable[[str], bool] | None = None) -> tuple[str, ...]:
         """Aliases whose transactions the hold opens, in the order of ``DATABASES``, the same everywhere.

@@ -15,18 +15,20 @@ from typing import Any
 
 from django.db import connections
 
-from . import alone, conf, frames, runtime
+from . import alone, conf, frames, learning, runtime, telling
 from .alone import Alone
-from .errors import FenceRejected, LockOrderError, PoolingError, StoreUnavailable
+from .errors import FenceRejected, LockOrderError, LockTimeout, PoolingError, StoreUnavailable
 from .frames import AfterCommit, Frame, NotHeld
 from .groups import Plan, write_epochs
 from .locks import Held
 from .spec import Spec, is_request, name_of
+from .trace import trace_of
 
 logger = logging.getLogger("pooling.locks")
 
 UNLOCKED_STREAM = "_pooling_unlocked_stream"
 FOLLOWED = object()  # the result when somebody else computed it: nothing was locked, the view did not run
+REFUSED = object()  # the result of an attempt when somebody was in the way: likewise
 
 
 class Kind(enum.Enum):
@@ -34,6 +36,7 @@ class Kind(enum.Enum):
 
     DATABASE = enum.auto()  # call ``value()`` in the thread that has the context's database connections
     LOCK = enum.auto()  # acquire, with ``value`` as keyword arguments
+    ATTEMPT = enum.auto()  # the same without waiting; None if it would have to
     BODY = enum.auto()  # run the view, or the body of the ``with``
     DONE = enum.auto()  # ``value`` is the result
 
@@ -65,6 +68,7 @@ class Call:
     follow: str | None = None
     after_commit: AfterCommit | None = None
     declined: Callable[[str], bool] | None = None
+    attempt: bool = False  # do not wait for the lock
 
     @property
     def name(self) -> str:
@@ -89,7 +93,8 @@ class Call:
 
 
 def steps(call: Call) -> Steps:
-    enabled = conf.settings().ENABLED
+    settings = conf.settings()
+    enabled = settings.ENABLED
     aliases = call.aliases()
     outer = frames.current.get()
     frame = Frame()
@@ -99,27 +104,39 @@ def steps(call: Call) -> Steps:
         call.spec.check_fence(manager.store)
         plan = call.plan()
         inside_alone = any(isinstance(one.held, Alone) and one.held.covers(plan) for one in outer)
-        open_frames = yield Kind.DATABASE, partial(_prepare, call, outer, inside_alone or manager.covered(plan))
+        covered = inside_alone or manager.covered(plan)
+        learn = None
+        if settings.learns_order and not covered:
+            learn = partial(learning.asks, call, plan, frame, outer, learning.stack(call.func))
+        open_frames = yield Kind.DATABASE, partial(_prepare, call, outer, covered, learn)
         if inside_alone:
             frame.held = Alone.of(plan, call.name, borrowed=True)
         else:
+            asked = {
+                "plan": plan,
+                "lease": call.spec.lease,
+                "watches": call.watches,
+                "follow": call.follow,
+                "view": call.name,
+                "trace": trace_of(call.args[0] if call.args else None),
+            }
             try:
-                frame.held = yield (
-                    Kind.LOCK,
-                    {
-                        "plan": plan,
-                        "wait": call.spec.wait,
-                        "lease": call.spec.lease,
-                        "watches": call.watches,
-                        "follow": call.follow,
-                        "view": call.name,
-                    },
-                )
+                if call.attempt:
+                    frame.held = yield Kind.ATTEMPT, asked
+                    if frame.held is None:
+                        yield Kind.DONE, REFUSED
+                        return
+                else:
+                    frame.held = yield Kind.LOCK, {"wait": call.spec.wait, **asked}
             except StoreUnavailable:
                 aliases = call.goes_alone(manager.store, aliases)
                 if not aliases:
                     raise
                 frame.held = Alone.of(plan, call.name)
+            except LockTimeout as error:
+                if telling.is_heard_in_vain(error):
+                    yield Kind.DATABASE, partial(telling.in_vain, plan, call.name, error)
+                raise
         if not frame.held.leading:
             manager.release(frame.held)
             yield Kind.DONE, FOLLOWED
@@ -132,6 +149,9 @@ def steps(call: Call) -> Steps:
     committed = abandoned = begun = False
     try:
         try:
+            if telling.is_heard(frame.held):
+                # Before BEGIN, so that what receivers read fixes no snapshot before the fence is claimed.
+                yield Kind.DATABASE, partial(telling.granted, frame.held)
             if aliases:
                 fenced = isinstance(frame.held, Alone) or (
                     enabled and bool(frame.held.writes) and call.spec.is_fenced(runtime.store())
@@ -176,6 +196,8 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
     for held, after_commit, outcome in ending:
         callback = after_commit if committed else None
         if open_frames and open_frames[0].defer(held, callback, outcome):
+            if held is frame.held:
+                open_frames[0].observe(frame)
             if isinstance(open_frames[0].held, Held):  # not so if ENABLED was switched on inside it
                 runtime.manager().leave(held, open_frames[0].held)
             continue
@@ -191,6 +213,14 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
                 runtime.store().later(None, write_epochs(held.writes))
 
 
+def nothing_is_open() -> bool:
+    """Is there no hold and no transaction in this thread, hence nothing for `check_transactions` to refuse?"""
+    return not frames.current.get() and all(
+        connection.autocommit or (not connection.in_atomic_block and connection.connection is None)
+        for connection in connections.all(initialized_only=True)
+    )
+
+
 def check_transactions(call: Call, plan: Plan) -> None:
     """LockOrderError if `steps` would refuse this call because of a transaction that is open in this thread."""
     if not runtime.manager().covered(plan):
@@ -198,8 +228,9 @@ def check_transactions(call: Call, plan: Plan) -> None:
         _refuse_transactions(call, [frame for frame in outer if frame.open_aliases()], outer)
 
 
-def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]:
-    """Before the lock: refuse to lock inside a transaction, and give back connections that nothing needs.
+def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool, learn: Callable[[], None] | None) -> list[Frame]:
+    """Before the lock: refuse to lock inside a transaction, and give back connections that nothing needs. ``learn``
+    looks at what is left of them, in the same step: tasks beside this one may share the thread.
 
     Returns the frames further out whose transactions are open, outermost first.
     """
@@ -207,11 +238,17 @@ def _prepare(call: Call, outer: tuple[Frame, ...], covered: bool) -> list[Frame]
     if covered:
         return open_frames
     _refuse_transactions(call, open_frames, outer)
+    give_back_connections()
+    if learn is not None:
+        learn()
+    return open_frames
+
+
+def give_back_connections() -> None:
+    """Those that nothing needs: a request that waits for another must not keep others from the database meanwhile."""
     for connection in connections.all(initialized_only=True):
-        # A request that waits for a lock must not keep others from the database meanwhile.
         if not connection.in_atomic_block and hasattr(connection, "release_if_clean"):
             connection.release_if_clean()
-    return open_frames
 
 
 def _refuse_transactions(call: Call, open_frames: list[Frame], outer: tuple[Frame, ...]) -> None:

@@ -21,12 +21,13 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("backends",), ("store",)),
     (
         (
-            *("conf", "runtime", "fleet", "signals", "spec", "wrapping"),
-            *("models", "migrations", "fences", "alone", "frames", "steps", "hold"),
-            *("single_flight", "caching", "decorators", "middleware", "checks", "apps"),
+            *("conf", "runtime", "fleet", "signals", "breaking", "telling", "trace", "spec", "wrapping", "sources"),
+            *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
+            *("containers", "sightings", "fragments"),
+            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),
-    (("management",),),
+    (("management",), ("templatetags",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.

@@ -17,8 +17,8 @@ KINDS = ("memory", "redis")
 class PatientRedisStore(RedisStore):
     """With a budget that a busy machine does not exceed either."""
 
-    def __init__(self, driver: Any, *, prefix: str, budget: float) -> None:
-        super().__init__(driver, prefix=prefix, budget=max(budget, 10.0))
+    def __init__(self, driver: Any, *, prefix: str, budget: float, heartbeat: float) -> None:
+        super().__init__(driver, prefix=prefix, budget=max(budget, 10.0), heartbeat=heartbeat)
 
 
 def parametrize(metafunc: pytest.Metafunc, fixture: str) -> None:

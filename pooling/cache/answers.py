@@ -12,6 +12,7 @@ from django.http import HttpResponse
 
 from ..store.protocol import Store, Vector
 from . import frame, keys
+from .stats import TOLD
 
 NAME = "pooling"
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -20,27 +21,34 @@ _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What a look into the store found. ``key`` is where the answer stands or would stand; ``why`` is RFC 9211's
-    word for a miss; ``skip``: the last answer could not be stored, do not queue for this one."""
+    word for a miss; ``skip``: the last answer could not be stored, do not queue for this one; ``mark``: what led from
+    the base key to this one. ``old``: a page that counts no more; ``current`` if only its time is up, and nothing that
+    it was made from was written."""
 
     key: str
     page: frame.Page | None = None
     why: str = "uri-miss"
     skip: bool = False
+    mark: frame.VaryMark | None = None
+    old: frame.Page | None = None
+    current: bool = False
 
 
 def look(store: Store, base: str, epochs: tuple[str, ...], request: Any) -> Looked:
     """One fetch, or two where the answer varies on request headers. A page counts only under equal epochs."""
-    key, why = base, "uri-miss"
+    key, why, mark = base, "uri-miss", None
     found = store.fetch(base, epochs)
     entry = frame.decode(found.entry)
     if isinstance(entry, frame.VaryMark):
-        key, why = keys.vary_key(base, header_values(request, entry.names)), "vary-miss"
+        mark = entry
+        key, why = keys.vary_key(base, header_values(request, mark.names)), "vary-miss"
         found = store.fetch(key, epochs)
         entry = frame.decode(found.entry)
     if isinstance(entry, frame.Page):
-        if entry.vector == found.vector and time.time() < entry.created + entry.ttl:
-            return Looked(key, entry)
-        return Looked(key, why="stale")
+        current = entry.vector == found.vector
+        if current and time.time() < entry.created + entry.ttl:
+            return Looked(key, entry, mark=mark)
+        return Looked(key, why="stale", old=entry, current=current)
     return Looked(key, why=why, skip=isinstance(entry, frame.SkipMark))
 
 
@@ -57,10 +65,14 @@ def save(
     response: Any,
     ttl: float,
     vary: Iterable[str],
+    *,
+    grace: float = 0.0,
+    cost: float = 0.0,
 ) -> bool:
     """Store an answer that may be stored, if the epochs still have the values of ``vector``; was it stored?
 
-    ``vary``: the request headers that tell it from other answers under the same base key.
+    ``vary``: the request headers that tell it from other answers under the same base key. ``grace``: for how many
+    seconds the store keeps it after its ``ttl``. ``cost``: seconds that it took to make.
     """
     key = base
     names = set(vary)
@@ -76,20 +88,30 @@ def save(
         vector=vector,
         created=time.time(),
         ttl=ttl,
+        cost=cost,
     )
     if names:
         ordered = tuple(sorted(names))
         key = keys.vary_key(base, header_values(request, ordered))
-        if not store.put(base, frame.encode(frame.VaryMark(ordered)), ttl, (), ()):
+        if not store.put(base, frame.encode(frame.VaryMark(ordered)), ttl + grace, (), ()):
             return False
-    return store.put(key, frame.encode(page), ttl, epochs, vector)
+    return store.put(key, frame.encode(page), ttl + grace, epochs, vector)
 
 
 def answer(page: frame.Page, method: str | None) -> HttpResponse:
     """The stored answer. For HEAD it says the length of GET's body; Django or the server leaves the body out."""
-    response = HttpResponse(page.body, status=page.status, reason=page.reason, headers=dict(page.headers))
-    if not any(name.lower() == "content-type" for name, _ in page.headers):
+    # The type apart: given among the headers, Django would go through all of them twice.
+    kind, others = None, []
+    for pair in page.headers:
+        if pair[0].lower() == "content-type":
+            kind = pair[1]
+        else:
+            others.append(pair)
+    response = HttpResponse(page.body, content_type=kind or "text/html", status=page.status, reason=page.reason)
+    if kind is None:
         del response["Content-Type"]
+    for name, value in others:
+        response.headers[name] = value
     if method == "HEAD":
         response["Content-Length"] = str(len(page.body))
     return response
@@ -108,6 +130,7 @@ def age(page: frame.Page) -> str:
 def status(response: Any, *parts: str, detail: str | None = None) -> Any:
     """Add ``Cache-Status: pooling; …`` behind what is there; returns the response."""
     if hasattr(response, "headers"):
+        setattr(response, TOLD, (parts, detail))  # for whoever counts
         if detail:
             text = _NOT_PRINTABLE.sub("?", detail).replace("\\", "\\\\").replace('"', '\\"')
             parts = (*parts, f'detail="{text}"')

@@ -12,10 +12,11 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 MAGIC = b"plg\xf5"  # not valid UTF-8: no text is taken for a frame
-VERSION = 1
+VERSION = 2
 _HEAD = struct.Struct(">4sBIIQ")  # magic, version, crc32 of what follows it, length of header, length of body
 _LENGTHS = struct.Struct(">IQ")
 _FORBIDDEN = frozenset("\r\n\x00")
@@ -24,7 +25,11 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A stored answer. ``created`` is seconds since 1970, ``ttl`` seconds, ``vector`` the epochs it was made under."""
+    """A stored answer. ``created`` is seconds since 1970, ``ttl`` seconds, ``vector`` the epochs it was made under.
+
+    ``cost`` is how many seconds it took to make. ``failed``, seconds since 1970: when the attempt to make the next one
+    failed; 0 if none did.
+    """
 
     status: int
     reason: str
@@ -33,6 +38,8 @@ class Page:
     vector: tuple[bytes, ...]
     created: float
     ttl: float
+    cost: float = 0.0
+    failed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,8 @@ def encode(frame: Frame) -> bytes:
             "vector": [value.hex() for value in frame.vector],
             "created": frame.created,
             "ttl": frame.ttl,
+            "cost": frame.cost,
+            "failed": frame.failed,
         }
     elif isinstance(frame, VaryMark):
         header = {"kind": "vary", "names": frame.names}
@@ -84,19 +93,30 @@ def decode(data: bytes | None) -> Frame | None:
     magic, version, crc, head_size, body_size = _HEAD.unpack_from(data)
     if magic != MAGIC or version != VERSION or len(data) != _HEAD.size + head_size + body_size:
         return None
-    if zlib.crc32(data[_HEAD.size - _LENGTHS.size :]) != crc:
+    if zlib.crc32(memoryview(data)[_HEAD.size - _LENGTHS.size :]) != crc:
         return None
+    found = _header(data[_HEAD.size : _HEAD.size + head_size])
+    if not isinstance(found, Page):
+        return None if body_size else found
+    body = data[_HEAD.size + head_size :]
+    return Page(
+        *(found.status, found.reason, found.headers, body, found.vector),
+        *(found.created, found.ttl, found.cost, found.failed),
+    )
+
+
+@lru_cache(maxsize=256)  # to look through it costs more than a hit otherwise does; the body is no part of it
+def _header(data: bytes) -> Frame | None:
+    """What a header says; a page without its body."""
     try:
-        header = json.loads(data[_HEAD.size : _HEAD.size + head_size])
+        header = json.loads(data)
     except (ValueError, RecursionError):
         return None
     if not isinstance(header, dict):
         return None
     kind = header.get("kind")
     if kind == "page":
-        return _page(header, data[_HEAD.size + head_size :])
-    if body_size:
-        return None
+        return _page(header)
     if kind == "vary":
         names = header.get("names")
         if isinstance(names, list) and names and all(_is_text(name) for name in names):
@@ -106,7 +126,7 @@ def decode(data: bytes | None) -> Frame | None:
     return None
 
 
-def _page(header: dict[str, Any], body: bytes) -> Page | None:
+def _page(header: dict[str, Any]) -> Page | None:
     status, reason, headers = header.get("status"), header.get("reason"), header.get("headers")
     vector = header.get("vector")
     if type(status) is not int or not 100 <= status <= 599 or not _is_text(reason):
@@ -114,7 +134,8 @@ def _page(header: dict[str, Any], body: bytes) -> Page | None:
     if not isinstance(headers, list) or not isinstance(vector, list):
         return None
     created, ttl = _number(header.get("created")), _number(header.get("ttl"))
-    if created is None or ttl is None:
+    cost, failed = _number(header.get("cost")), _number(header.get("failed"))
+    if created is None or ttl is None or cost is None or failed is None:
         return None
     pairs = []
     for pair in headers:
@@ -127,7 +148,7 @@ def _page(header: dict[str, Any], body: bytes) -> Page | None:
         epochs = tuple(bytes.fromhex(value) for value in vector)
     except (TypeError, ValueError):
         return None
-    return Page(status, str(reason), tuple(pairs), body, epochs, created, ttl)
+    return Page(status, str(reason), tuple(pairs), b"", epochs, created, ttl, cost, failed)
 
 
 def _is_text(value: object) -> bool:

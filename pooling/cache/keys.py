@@ -23,7 +23,7 @@ _PLAIN = frozenset(
 
 Part: TypeAlias = "str | bytes | Sequence[Part] | None"
 
-FORMAT = "2"  # part of every key: a change of what goes into keys starts anew instead of mixing
+FORMAT = "3"  # part of every key: a change of what goes into keys starts anew instead of mixing
 
 
 class NoKey(TypeError):
@@ -31,12 +31,13 @@ class NoKey(TypeError):
 
 
 def encode(part: Part) -> bytes:
-    """An injective encoding: no two different parts share it. A list and a tuple of equal items are the same part."""
-    if part is None:
-        return b"n"
+    """An injective encoding: no two different parts share it, and none is the beginning of another's. A list and a
+    tuple of equal items are the same part."""
     if isinstance(part, str):
         data = part.encode("utf-8", "surrogatepass")
         return b"s%d:%b" % (len(data), data)
+    if part is None:
+        return b"n"
     if isinstance(part, bytes):
         return b"b%d:%b" % (len(part), part)
     return b"l%d:%b" % (len(part), b"".join(map(encode, part)))
@@ -47,40 +48,48 @@ def digest(*parts: Part) -> str:
     return hashlib.sha256(encode(parts)).hexdigest()
 
 
-def base_key(
-    *,
-    scheme: str,
-    host: str,
-    path: str,
-    query: str | None = None,
-    view: str,
-    arguments: tuple[Sequence[object], Mapping[str, object]] = ((), {}),
-    key_prefix: str | None = None,
-    locale: Sequence[str | None] = (),
-    vary_on: Iterable[tuple[str, str | None]] = (),
-) -> str:
-    """The key that is known before the answer is: GET and HEAD share it, since HEAD is GET without the body.
+class Keys:
+    """Keys of one view's pages, known before the answer is: GET and HEAD share one, since HEAD is GET without the body.
 
-    ``path`` and ``query`` are as they came (``query`` is None if ``vary_on`` has what counts of it), ``view`` is the
-    view's dotted name, ``arguments`` what it is called with (a view that is called by another one can have others than
-    the path says), ``locale`` the active language and time zone, ``vary_on`` pairs of item and value, None where it is
-    absent. ``key_prefix`` is cache_page's. NoKey for an argument of a type whose values cannot be told apart.
+    ``view`` is the view's dotted name, ``key_prefix`` is cache_page's.
     """
-    args, kwargs = arguments
-    return "page:" + digest(
-        FORMAT,
-        "GET",
-        scheme,
-        host,
-        path,
-        query,
-        key_prefix,
-        view,
-        tuple(_argument(value) for value in args),
-        tuple((name, _argument(kwargs[name])) for name in sorted(kwargs)),
-        tuple(locale),
-        tuple(vary_on),
-    )
+
+    def __init__(self, view: str, key_prefix: str | None = None) -> None:
+        self._begun = hashlib.sha256(encode((FORMAT, "GET", view, key_prefix)))
+
+    def base(
+        self,
+        *,
+        scheme: str,
+        host: str,
+        path: str,
+        query: str | None = None,
+        arguments: tuple[Sequence[object], Mapping[str, object]] = ((), {}),
+        locale: Sequence[str | None] = (),
+        vary_on: Sequence[tuple[str, str | None]] = (),
+    ) -> str:
+        """``path`` and ``query`` are as they came (``query`` is None if ``vary_on`` has what counts of it),
+        ``arguments`` what the view is called with (a view that is called by another one can have others than the path
+        says), ``locale`` the active language and time zone, ``vary_on`` pairs of item and value, None where it is
+        absent. NoKey for an argument of a type whose values cannot be told apart.
+        """
+        args, kwargs = arguments
+        made = self._begun.copy()
+        made.update(
+            encode(
+                (
+                    scheme,
+                    host,
+                    path,
+                    query,
+                    [_argument(value) for value in args],
+                    [(name, _argument(kwargs[name])) for name in (sorted(kwargs) if len(kwargs) > 1 else kwargs)],
+                    locale,
+                    vary_on,
+                )
+            )
+        )
+        return "page:" + made.hexdigest()
 
 
 def vary_key(base: str, headers: Iterable[tuple[str, str | None]]) -> str:
@@ -88,9 +97,17 @@ def vary_key(base: str, headers: Iterable[tuple[str, str | None]]) -> str:
     return "page:" + digest(base, tuple(sorted((name.lower(), value) for name, value in headers)))
 
 
+def fragment_key(identity: Sequence[Part], values: Iterable[object]) -> str:
+    """The key of a template's fragment. ``identity``: which one it is, and what its text goes by everywhere;
+    ``values``: of its ``vary_on``. NoKey as above."""
+    return "fragment:" + digest(FORMAT, tuple(identity), tuple(map(_argument, values)))
+
+
 def _argument(value: object) -> Part:
     """A view's argument. Only of these types is it known that two which differ do not look the same."""
     kind = type(value)
+    if kind is str:  # nearly always
+        return ("builtins.str", cast(str, value))
     name = f"{kind.__module__}.{kind.__qualname__}"
     if kind in _PLAIN:
         return (name, repr(value))

@@ -18,10 +18,11 @@ LEVELS = ("validated", "remote", "near")
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """``timeout`` in seconds, 0 for "never stored"; the rest as in `pooling.caching.locked_cache`.
+    """``timeout`` in seconds, 0 for "never stored"; ``stale`` and ``stale_if_error`` in seconds, 0 for "not at all";
+    the rest as in `pooling.caching.locked_cache`.
 
     `parse` raises TypeError for a value of the wrong kind, ValueError for one that is impossible, and
-    ImproperlyConfigured for a cache alias that does not exist and for what is not supported yet.
+    ImproperlyConfigured for a cache alias that does not exist.
     """
 
     timeout: float
@@ -29,15 +30,25 @@ class CacheOptions:
     cache: str | None = None
     key_prefix: str | None = None
     level: str = "validated"
+    stale: float = 0.0
+    stale_if_error: float = 0.0
+
+    @property
+    def grace(self) -> float:
+        """Seconds for which a page that counts no more may still be of use."""
+        return max(self.stale, self.stale_if_error)
 
     @classmethod
-    def parse(cls, timeout: Any, vary_on: Any, cache: Any, key_prefix: Any, stale: Any, level: Any) -> CacheOptions:
-        if stale is not None:
-            _number("stale", stale)
-            raise ImproperlyConfigured(
-                "locked_cache(stale=…) is not supported yet: an old page is never served while a new one is made. "
-                "Leave it out."
-            )
+    def parse(
+        cls,
+        timeout: Any,
+        vary_on: Any,
+        cache: Any,
+        key_prefix: Any,
+        stale: Any,
+        level: Any,
+        stale_if_error: Any = None,
+    ) -> CacheOptions:
         if level is not None and level not in LEVELS:
             near = difflib.get_close_matches(str(level).lower(), LEVELS, n=1, cutoff=0.0)[0]
             raise ValueError(
@@ -47,8 +58,24 @@ class CacheOptions:
             raise TypeError(f"locked_cache(key_prefix=…) must be a string, not {key_prefix!r}.")
         if cache is not None:
             _alias(cache)
-        seconds = FOREVER if timeout is None else min(max(_number("timeout", timeout, negative=True), 0.0), FOREVER)
-        return cls(seconds, VaryOn.parse(vary_on), cache, key_prefix, level or "validated")
+        return cls(
+            lifetime(timeout),
+            VaryOn.parse(vary_on),
+            cache,
+            key_prefix,
+            level or "validated",
+            _grace("stale", stale),
+            _grace("stale_if_error", stale_if_error),
+        )
+
+
+def _grace(name: str, value: Any) -> float:
+    return 0.0 if value is None else min(_number(name, value), FOREVER)
+
+
+def lifetime(timeout: Any) -> float:
+    """Seconds for what a user gave as a timeout: None is as long as possible, 0 and less is 0, never."""
+    return FOREVER if timeout is None else min(max(_number("timeout", timeout, negative=True), 0.0), FOREVER)
 
 
 def _number(name: str, value: Any, *, negative: bool = False) -> float:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404
+from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 
 _DIRECTIVE = re.compile(r"""([^\s,=;"]+)\s*(?:=\s*(?:"(?:[^"\\]|\\.)*"|[^\s,"]*))?""")
+# Exceptions with which a view gives an answer, a 4xx: nothing has failed.
+ANSWERS = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)
 _FORBIDDING = ("no-store", "private", "no-cache")
 
 

@@ -56,7 +56,7 @@ class Tracker:
     def quiet(self) -> Iterator[None]:
         """What is touched meanwhile by this thread or task does not count."""
         token = _quiet.set((*_quiet.get(), id(self)))
-        session = self._originals.get("session")
+        session = bare(self._originals.get("session"))
         accessed = getattr(session, "accessed", False)
         try:
             yield
@@ -68,7 +68,7 @@ class Tracker:
 
     def __enter__(self) -> Tracker:
         request, state = self.request, self.request.__dict__
-        session = state.get("session")
+        session = bare(state.get("session"))
         if session is not None:
             # The flags catch what goes past the stand-in, through a reference that was taken before the view.
             self._accessed, self._modified = getattr(session, "accessed", False), getattr(session, "modified", False)
@@ -76,13 +76,13 @@ class Tracker:
                 session.accessed = False
             if hasattr(session, "modified"):
                 session.modified = False
-            self._replace("session", _Session(session, self))
+            self._replace("session", _Session(state["session"], self))
         if "user" in state:
             self._replace("user", SimpleLazyObject(self._user))
         if "auser" in state:
             self._replace("auser", self._auser)
         if "_messages" in state:
-            self._replace("_messages", _Watched(state["_messages"], lambda: self.note(MESSAGES)))
+            self._replace("_messages", Watched(state["_messages"], lambda: self.note(MESSAGES)))
         self._replace("COOKIES", _Cookies(request.COOKIES, self.note))
         self._csrf_flag = request.META.pop(_CSRF_FLAG, None)
         changed = {}
@@ -106,7 +106,7 @@ class Tracker:
         request = self.request
         if request.META.get(_CSRF_FLAG):
             self.touched.add(CSRF)
-        session = self._originals.get("session")
+        session = bare(self._originals.get("session"))
         if getattr(session, "accessed", False):
             self.touched.add(SESSION)
         self.session_modified = bool(getattr(session, "modified", False))
@@ -118,7 +118,7 @@ class Tracker:
     def __exit__(self, *exc_info: object) -> None:
         self.look()
         request = self.request
-        session = self._originals.get("session")
+        session = bare(self._originals.get("session"))
         if session is not None:
             if hasattr(session, "accessed"):
                 session.accessed = session.accessed or self._accessed
@@ -139,7 +139,7 @@ class Tracker:
         self.note(USER)
         user = self._originals["user"]
         with self.quiet():
-            return _unwrapped(user)
+            return unwrapped(user)
 
     async def _auser(self) -> Any:
         self.note(USER)
@@ -148,7 +148,7 @@ class Tracker:
             return await found
 
 
-def _unwrapped(value: Any) -> Any:
+def unwrapped(value: Any) -> Any:
     """What is behind a lazy object, looked up now if it was not before."""
     while isinstance(value, LazyObject):
         if value._wrapped is empty:
@@ -157,7 +157,14 @@ def _unwrapped(value: Any) -> Any:
     return value
 
 
-class _Watched:
+def bare(value: Any) -> Any:
+    """What is behind the stand-ins of trackers further out, which do not see the use of it."""
+    while issubclass(type(value), Watched):
+        value = object.__getattribute__(value, "_target")
+    return value
+
+
+class Watched:
     """Stands in for an object and reports every use of it. Taking the object itself is no use: templates' context
     processors pass it along for every page."""
 
@@ -214,12 +221,12 @@ class _Watched:
         return repr(_use(self))
 
 
-def _use(watched: _Watched) -> Any:
+def _use(watched: Watched) -> Any:
     object.__getattribute__(watched, "_note")()
     return object.__getattribute__(watched, "_target")
 
 
-class _Session(_Watched):
+class _Session(Watched):
     """``request.session`` that reports each key that is asked for, and any other use as one of the session."""
 
     __slots__ = ("_tracker",)

@@ -121,12 +121,18 @@ class Held:
         if self._ticket is None:
             return
         if self._lost or (ask and not self._manager.store.renew([self._ticket], self._lease)[0]):
-            self._lost = True
+            self._manager._lose(self)
             raise LockLost(
                 f"The lock on {name} was lost while {self.view or 'its holder'} was inside: its lease of "
                 f"{self._lease:g} s ran out without a renewal, or it was broken by hand. Nothing may be committed "
                 f"under it. If the process was merely slow or suspended, raise lease= or POOLING['LOCK_LEASE']."
             )
+
+    def _lose(self) -> bool:
+        """Note that it was lost; is that news?"""
+        with _losing:  # the thread that renews may find it out at the same moment as the holder
+            known, self._lost = self._lost, True
+        return not known
 
     def __repr__(self) -> str:
         groups = ", ".join(f"{group}:{mode.name}" for group, mode in self.groups)
@@ -136,6 +142,7 @@ class Held:
 
 # A context's holds, outermost first. Released ones stay in contexts that inherited them, hence `active`.
 _holds: ContextVar[tuple[Held, ...]] = ContextVar("pooling_holds", default=())
+_losing = threading.RLock()
 _forks = 0  # a child's holds are those with its own number
 
 
@@ -160,8 +167,9 @@ def pop(held: Held) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _forks
+    global _forks, _losing
     _forks += 1
+    _losing = threading.RLock()  # another thread may have had it at the moment of the fork
 
 
 after_in_child(_after_fork_in_child)

@@ -20,11 +20,20 @@ logger = logging.getLogger("pooling.locks")
 
 
 class Renewer:
-    """Keeps the leases of registered holds. ``clock`` gives seconds that never go back."""
+    """Keeps the leases of registered holds. ``clock`` gives seconds that never go back.
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+    ``lose`` is called with a hold that was lost, under no lock; it must not block, or other leases run out.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.monotonic,
+        lose: Callable[[Held], object] = Held._lose,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._lose = lose
         self._start_over()
         _renewers.add(self)
 
@@ -94,6 +103,7 @@ class Renewer:
         else:
             delay = lease / 3
         due = self._clock() + delay
+        lost = []
         with self._mutex:
             for ticket, still in zip(tickets, kept, strict=True):
                 if ticket not in self._due:
@@ -102,8 +112,10 @@ class Renewer:
                     self._due[ticket] = (self._due[ticket][0], due)
                 else:
                     del self._due[ticket]
-                    holds[ticket]._lost = True
-                    logger.warning("Lost the lock %r", holds[ticket])
+                    lost.append(holds[ticket])
+        for held in lost:
+            self._lose(held)
+            logger.warning("Lost the lock %r", held)
 
     def _run(self) -> None:
         me = threading.current_thread()

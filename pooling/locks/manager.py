@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .. import _numbers
-from ..errors import PoolingError, StoreUnavailable
+from ..errors import LockTimeout, StoreUnavailable
 from ..groups import Mode, Plan, write_epochs
 from ..store.protocol import Grant, LockRequest, Store
 from . import held as _held
@@ -80,12 +80,16 @@ class LockManager:
         *,
         clock: Callable[[], float] = time.monotonic,
         stats: LockStats = process,
+        on_lost: Callable[[Store, str, Held, float], None] | None = None,
     ) -> None:
+        """``on_lost(store, ticket, held, seconds)``: a hold was found to be lost, so many seconds after its grant.
+        Called once for each, in any thread, while no lock of the manager's own is held; it must not block."""
         self.store = store
         self.options = options or Options()
         self.stats = stats
         self._clock = clock
-        self._renewer = Renewer(store, clock)
+        self._on_lost = on_lost
+        self._renewer = Renewer(store, clock, self._lose)
         self._beside = Beside()
         self._numbers = itertools.count()
         self._nonce = ""
@@ -102,6 +106,7 @@ class LockManager:
         nowait: bool = False,
         view: str = "",
         label: str = "",
+        trace: str = "",
     ) -> Held:
         """Hold everything in ``plan``, all at once, or nothing.
 
@@ -111,12 +116,14 @@ class LockManager:
         ``follow``  single-flight: the name of what is being computed (not a group). Does somebody compute it, then
                     the answer comes when he is done, with ``leading=False`` and no groups held. While other groups
                     are held it is ignored: waiting for another's computation then could close a circle.
-        ``view``, ``label``  for people: who asks.
+        ``view``, ``label``, ``trace``  for people: who asks, and in which trace.
 
         LockOrderError: new groups while holding others, not later than all of those. Interrupted in any way it
         leaves nothing behind.
         """
-        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, threading.current_thread())
+        asking = self._prepare(
+            plan, wait, lease, watches, follow, nowait, view, label, trace, threading.current_thread()
+        )
         if isinstance(asking, Held):
             return asking
         ticket = asking.request.ticket
@@ -139,6 +146,30 @@ class LockManager:
                 self._abandon(ticket)
             raise
 
+    def attempt(
+        self,
+        plan: Plan,
+        *,
+        lease: float | None = None,
+        watches: tuple[str, ...] = (),
+        follow: str | None = None,
+        view: str = "",
+        trace: str = "",
+        thread: threading.Thread | None = None,
+    ) -> Held | None:
+        """`acquire`, but None if it would have to wait: one call to the store, and nobody is told who was in the way.
+        For async code as well; ``thread`` is the one that holds it in sync code."""
+        asking = self._prepare(plan, 0.0, lease, watches, follow, True, view, "", trace, thread)
+        if isinstance(asking, Held):
+            return asking
+        try:
+            grant = self.store.acquire(asking.request)
+            return None if grant is None else self._granted(asking, grant)
+        except BaseException as error:
+            if getattr(error, "asked", True):
+                self._abandon(asking.request.ticket)
+            raise
+
     async def acquire_async(
         self,
         plan: Plan,
@@ -150,10 +181,11 @@ class LockManager:
         nowait: bool = False,
         view: str = "",
         label: str = "",
+        trace: str = "",
     ) -> Held:
         """`acquire` without blocking a thread while waiting. Await it directly, not as a task of its own: what is
         held belongs to the context that awaits."""
-        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, None)
+        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, trace, None)
         if isinstance(asking, Held):
             return asking
         store = self.store
@@ -213,8 +245,13 @@ class LockManager:
             logger.exception("The lock %r could not be released; its lease frees it", held)
             return False
         if not kept:
+            self._lose(held)
             logger.warning("The lock %r had been lost before it was released", held)
         return kept
+
+    def _lose(self, held: Held) -> None:
+        if held._lose() and self._on_lost is not None and held._ticket is not None:
+            self._on_lost(self.store, held._ticket, held, self._clock() - held._since)
 
     def covered(self, plan: Plan) -> bool:
         """Does the current context hold everything in ``plan`` already?"""
@@ -237,6 +274,7 @@ class LockManager:
         nowait: bool,
         view: str,
         label: str,
+        trace: str,
         thread: threading.Thread | None,
     ) -> _Asking | Held:
         options = self.options
@@ -276,6 +314,7 @@ class LockManager:
                 "host": _HOST,
                 "pid": str(self._nonce_pid),
                 "thread": (thread or threading.current_thread()).name,
+                **({"trace": trace} if trace else {}),
             },
         )
         needs = holds if new is not plan and new.wants != plan.wants else ()
@@ -368,9 +407,12 @@ class LockManager:
         except Exception:
             logger.exception("A request for locks could not be withdrawn; the store drops it by itself")
 
-    def _timed_out(self, asking: _Asking) -> PoolingError:
+    def _timed_out(self, asking: _Asking) -> LockTimeout:
         waited = time.monotonic() - asking.started
         self._abandon(asking.request.ticket)
         if asking.queued:
             self.stats.timed_out((*asking.new.reads, *asking.new.writes), waited)
-        return timeout_error(self.store, asking.request, asking.view, waited, self.stats.mean_hold)
+        error = timeout_error(self.store, asking.request, asking.view, waited, self.stats.mean_hold)
+        if asking.queued:
+            error.waited = waited
+        return error

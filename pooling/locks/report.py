@@ -108,9 +108,8 @@ def _describe(party: Party, groups: list[str]) -> str:
     owner = party.owner
     view = repr(owner["view"]) if owner.get("view") else "unnamed code"
     label = f" ({owner['label']})" if owner.get("label") else ""
+    trace = f", trace {owner['trace']}" if owner.get("trace") else ""
     names = _named(groups)
     has = f"has had {names} for" if party.holding else f"is before it in the queue for {names}, for"
-    return (
-        f"{view}{label} on {owner.get('host', '?')} (pid {owner.get('pid', '?')}, thread {owner.get('thread', '?')}) "
-        f"{has} {party.seconds:.3g} s"
-    )
+    place = f"pid {owner.get('pid', '?')}, thread {owner.get('thread', '?')}{trace}"
+    return f"{view}{label} on {owner.get('host', '?')} ({place}) {has} {party.seconds:.3g} s"

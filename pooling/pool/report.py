@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PoolFull, PoolTimeout
@@ -9,6 +10,8 @@ from . import leaks
 
 if TYPE_CHECKING:
     from .state import State
+
+_MAX_RETRY_AFTER = 60  # seconds
 
 
 def sizes(pool: State[Any]) -> str:
@@ -31,6 +34,27 @@ def last_error(pool: State[Any]) -> str:
     return "" if error is None else f" The last connect failed: {type(error).__name__}: {error}."
 
 
+def seconds_until_served(pool: State[Any], now: float) -> float:
+    """A guess for who queues up now: until the first connection comes back, and a mean use for each turn before his.
+
+    The mean is that of the connections that are open, without their present uses. One that is out for longer than the
+    mean, or before there is any, will be out for as long as it has been already: nothing better is known. Without the
+    lock: a moment's picture.
+    """
+    slots = list(pool._slots.values())
+    ages = [max(0.0, now - slot.since) for slot in list(pool._busy.values())]
+    if not slots or not ages:
+        return 0.0
+    ended = sum(slot.uses for slot in slots) - len(ages)
+    mean = sum(slot.used for slot in slots) / ended if ended > 0 else 0.0
+    first = min(mean - age if mean > age else age for age in ages)
+    return first + mean * max(0, len(pool._waiters) - 1) / len(slots)
+
+
+def _retry_after(pool: State[Any], now: float) -> int:
+    return min(_MAX_RETRY_AFTER, max(1, math.ceil(seconds_until_served(pool, now))))
+
+
 def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -> PoolTimeout:
     now = pool._clock()
     if pool._suspended:
@@ -47,7 +71,8 @@ def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -
         advice = "Connecting takes too long: look at the server and the network, or raise 'timeout'."
     return PoolTimeout(
         f"{title(pool)} had no connection within {waited:.2f} s: {sizes(pool)}."
-        f"{leaks.named(pool, now)}{last_error(pool)} {advice}"
+        f"{leaks.named(pool, now)}{last_error(pool)} {advice}",
+        retry_after=1 if pool._suspended or doubt is not None else _retry_after(pool, now),
     )
 
 
@@ -66,8 +91,10 @@ def at_capacity(pool: State[Any]) -> PoolTimeout:
 
 
 def full(pool: State[Any]) -> PoolFull:
+    now = pool._clock()
     return PoolFull(
         f"{title(pool)}: {len(pool._waiters) - 1} requests wait for a connection already, and 'max_waiting' allows "
-        f"no more: {sizes(pool)}.{leaks.named(pool, pool._clock())} "
-        f"Raise 'max_size' or 'max_waiting', or hold connections for a shorter time."
+        f"no more: {sizes(pool)}.{leaks.named(pool, now)} "
+        f"Raise 'max_size' or 'max_waiting', or hold connections for a shorter time.",
+        retry_after=_retry_after(pool, now),
     )

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from ._wire import Lost, Moved, NoScript, Refused, Slow
+from ._wire import Lost, Moved, NoScript, Refused, Slow, Stream
 
 _OWN = {
     *("retry", "retry_on_error", "retry_on_timeout", "health_check_interval", "socket_timeout"),
@@ -57,6 +57,10 @@ class RedisLine:
         if sock is not None:
             with contextlib.suppress(OSError):  # it is closed already
                 sock.shutdown(socket.SHUT_RDWR)
+
+    def take_over(self) -> Stream:
+        stream: Stream = self._connection._sock
+        return stream
 
     def close(self) -> None:
         self._connection.disconnect()

@@ -49,6 +49,20 @@ class Moved(Refused):
         self.address = host, port
 
 
+class Stream(Protocol):
+    """The socket of a connection. Its methods raise OSError, after the timeout TimeoutError."""
+
+    def settimeout(self, seconds: float | None, /) -> None: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Line(Protocol):
     """One connection. Its methods raise `Trouble`."""
 
@@ -62,6 +76,10 @@ class Line(Protocol):
 
     def interrupt(self) -> None:
         """Make an `ask` of another thread end with `Lost`."""
+        ...
+
+    def take_over(self) -> Stream:
+        """The bare connection, for who wants to speak another protocol. Nothing can be asked by `ask` any more."""
         ...
 
     def close(self) -> None:

@@ -141,6 +141,11 @@ class Store(Protocol):
         """Give each epoch a new random value."""
         ...
 
+    def known(self, names: Sequence[str]) -> Vector | None:
+        """Current values without asking anybody; None if they are not known here. They are older than the truth by a
+        bounded time at most, and not older than what this process wrote itself. Raises nothing."""
+        ...
+
     def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
         """`release` a ticket, or only renew epochs, as soon as the store can be reached, and before this process asks
         it for anything else. For what could not be done when it was due. Raises nothing."""

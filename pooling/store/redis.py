@@ -19,6 +19,7 @@ from ..errors import StoreUnavailable
 from ..groups import Mode
 from ._mailbox import Mailbox, Pending, parse
 from ._owed import Owed
+from ._push import HEARTBEAT, Pushes
 from ._scripts import (
     ACQUIRE,
     ADVANCE,
@@ -48,8 +49,9 @@ _SCAN = 1000
 class RedisStore:
     """`pooling.store.protocol.Store` in Redis; see there for the methods.
 
-    ``driver`` connects, ``prefix`` begins every key, ``budget`` is what one call may take, in seconds.
-    ``clock`` gives seconds that never go back, for those who wait; leases and the like go by Redis's own clock.
+    ``driver`` connects, ``prefix`` begins every key, ``budget`` is what one call may take, ``heartbeat`` how old what
+    `known` says may be at most, both in seconds. ``clock`` gives seconds that never go back, for those who wait and
+    for the heartbeat; leases and the like go by Redis's own clock.
     """
 
     shared = True
@@ -60,6 +62,7 @@ class RedisStore:
         *,
         prefix: str = "pooling",
         budget: float = 0.25,
+        heartbeat: float = HEARTBEAT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # A brace inside would end the hash tag early.
@@ -71,12 +74,15 @@ class RedisStore:
         self._wire = Wire(driver, budget)
         self._mail = Mailbox(self._wire, self.tag + "box:", clock)
         self._owed = Owed(self._pay)
+        self._pushes = Pushes(self._wire, self._epochs, self.tag + "beat", heartbeat=heartbeat, clock=clock)
+        self._known = self._pushes.known
         _stores.add(self)
 
     def _start_over(self) -> None:
         self._wire.start_over()
         self._mail.start_over()
         self._owed.start_over()
+        self._pushes.start_over()
 
     # -- locks
 
@@ -141,6 +147,8 @@ class RedisStore:
             raise
         finally:
             self._mail.forget(ticket)
+            # The server's word comes a moment later, and who writes must see it at once.
+            self._known.changed(renews)
         self._mail.deliver(told)
         return bool(held)
 
@@ -170,15 +178,29 @@ class RedisStore:
         return self.fetch("", names).vector if names else ()
 
     def invalidate(self, names: Sequence[str]) -> None:
-        if names:
+        if not names:
+            return
+        try:
             self._up().call(b"DEL", *self._epoch_keys(names))  # the next to read them makes new ones
+        finally:
+            self._known.changed(names)
 
     def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
         self._owed.add(ticket, renews)
+        self._known.changed(renews)  # so that they are asked for, and what is owed is paid before that
+
+    def known(self, names: Sequence[str]) -> Vector | None:
+        return self._pushes.vector(names)
 
     # -- entries
 
     def fetch(self, key: str, names: Sequence[str]) -> Found:
+        begun = self._known.begin()
+        found = self._fetch(key, names)
+        self._known.keep(begun, names, found.vector)
+        return found
+
+    def _fetch(self, key: str, names: Sequence[str]) -> Found:
         entry, *vector = self._up().call(b"MGET", self._entry_key(key), *self._epoch_keys(names))
         if None in vector:
             keys = bulk(self._entry_key(key)) + packed(names, self._epochs)
@@ -215,11 +237,13 @@ class RedisStore:
                     self._up().call(b"UNLINK", *keys)
                 if cursor == b"0":
                     break
+        self._known.all_changed()
 
     def close(self) -> None:
         """End the threads and close the connections."""
         self._owed.close()
         self._mail.close()
+        self._pushes.close()
         self._wire.close()
 
     def eviction_policy(self) -> str:
@@ -250,6 +274,7 @@ class RedisStore:
         keys = self._epoch_keys(epochs)  # first: the next holder must have the new ones
         for at in range(0, len(keys), _SCAN):
             self._wire.call(b"DEL", *keys[at : at + _SCAN])
+        self._known.changed(epochs)
         for ticket in tickets:
             _, told = self._run_on(self._wire, RELEASE, (), [ticket, self._mail.name])
             self._mail.deliver(told)

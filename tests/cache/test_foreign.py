@@ -63,6 +63,8 @@ GOOD: dict[str, Any] = {
     "vector": ["00"],
     "created": 1,
     "ttl": 2,
+    "cost": 0,
+    "failed": 0,
 }
 
 

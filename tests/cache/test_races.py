@@ -15,6 +15,7 @@ from django.http import HttpResponse
 from django.test import Client, RequestFactory
 
 from pooling import LockTimeout, StoreUnavailable, invalidate, locked, locked_cache, runtime
+from pooling.flights import flights
 from pooling.groups import Mode
 from tests.app.models import Note
 
@@ -31,9 +32,10 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def queued(mode: Mode) -> int:
-    """How many wait for the entry of a page in this mode."""
+    """How many wait for the entry of a page in this mode: in the store, or in this process for one of it."""
     parties = runtime.store().parties()
-    return sum(1 for p in parties if not p.holding and any(name.startswith("//") and mode is m for name, m in p.wants))
+    there = sum(1 for p in parties if not p.holding and any(name.startswith("//") and mode is m for name, m in p.wants))
+    return there + (flights.waiting() if mode is Mode.S else 0)
 
 
 def get() -> Any:
@@ -316,7 +318,7 @@ def test_while_a_writer_is_inside_nobody_gets_the_old_page(isolation: str) -> No
         writer = start(write)
         assert inside.wait(LIMIT)
         readers = [start(lambda: Client().get(url)) for _ in range(3)]
-        until(lambda: sum(not party.holding for party in runtime.store().parties()) == 3)
+        until(lambda: sum(not party.holding for party in runtime.store().parties()) + flights.waiting() == 3)
         go_on.set()
         writer.result(LIMIT)
         assert [reader.result(LIMIT).content for reader in readers] == [b"new"] * 3

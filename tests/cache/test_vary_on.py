@@ -202,7 +202,7 @@ ARGUMENTS = [
 def test_arguments_that_differ_have_keys_that_differ() -> None:
     found = {}
     for value in ARGUMENTS[:-1]:
-        found[keys.base_key(scheme="", host="", path="", view="", arguments=((value,), {}))] = value
+        found[keys.Keys("").base(scheme="", host="", path="", arguments=((value,), {}))] = value
     assert len(found) == len(ARGUMENTS) - 1
 
 

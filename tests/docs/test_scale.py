@@ -52,7 +52,8 @@ def test_what_one_request_asks_of_redis(
             assert sent(lambda write=write: write(post)) == 2  # type: ignore[misc]
         for _ in range(2):
             one(post)
-            assert 5 <= sent(lambda: page(get)) <= 7
+            # One more if an older page is in memory: its versions are asked for first.
+            assert 5 <= sent(lambda: page(get)) <= 8
     runtime.reset_runtime()
 
 

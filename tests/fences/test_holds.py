@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -288,3 +289,43 @@ def test_the_check_before_a_deployment_finds_a_missing_table() -> None:
     assert message.id == "pooling.W006"
     assert "migrate pooling --database default" in message.hint
     del view
+
+
+@pytest.fixture
+def other_alias(django_db_blocker: Any) -> Iterator[str]:
+    """An alias of the same database."""
+    connections.settings["other"] = copy.deepcopy(connections["default"].settings_dict)
+    with django_db_blocker.unblock():
+        yield "other"
+    connections["other"].close()
+    del connections["other"]
+    del connections.settings["other"]
+
+
+def test_two_aliases_of_one_database_are_refused_at_once(account: Account, other_alias: str) -> None:
+    with (
+        pytest.raises(ImproperlyConfigured, match=r"the same database.*using='default'"),
+        locked(writes=["accounts/ann"], using=["default", other_alias]),
+    ):
+        pass
+    assert runtime.store().parties() == []
+    assert add_one()
+    with (
+        locked(writes=["accounts"], using="default"),
+        pytest.raises(ImproperlyConfigured, match="the same database"),
+        locked(writes=["accounts/ann"], using=other_alias),
+    ):
+        pass
+
+
+def test_what_two_aliases_do_not_share_is_not_refused(account: Account, other_alias: str) -> None:
+    connections["default"].settings_dict["OPTIONS"]["isolation_level"] = "read committed"
+    connection.close()
+    try:
+        with locked(writes=["accounts/ann"], using="default"), locked(writes=["stock/7"], using=other_alias):
+            pass
+    finally:
+        del connections["default"].settings_dict["OPTIONS"]["isolation_level"]
+        connection.close()
+    with locked(writes=["accounts/ann"], using=["default", other_alias], fence=False):
+        pass

@@ -27,6 +27,7 @@ BAD = [
         for value in (-1, 1.5, "64 MiB", True, None, math.nan)
     ),
     *(("ON_STORE_DOWN", value) for value in ("wait", "", None, True)),
+    *(("ORDER_LEARNING", value) for value in (True, 0, "", "warn", 1, ["log"])),
     *(("GROUP_ORDER", value) for value in ("catalog", 7, None, [7], ["a/b"], ["a", "b", "a"], [""], ["a//b"], ["a\n"])),
     *(("GROUPS", value) for value in ([], "a", None, {"": []}, {"a/": []}, {7: []}, {"a": "shop.Book"}, {"a": [7]})),
 ]

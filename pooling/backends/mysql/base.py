@@ -27,7 +27,7 @@ from pooling.pool import ConnectionPool
 
 from .client import DatabaseClient
 from .creation import DatabaseCreation
-from .driver import Connection, MySQLDriver
+from .driver import Connection, MySQLDriver, plain
 from .fleet import budget
 from .options import BackendOptions, credentials_of
 from .release import Releasing
@@ -55,6 +55,8 @@ class DatabaseWrapper(Releasing):
     client_class = DatabaseClient
     creation_class = DatabaseCreation
     validation_class = DatabaseValidation
+    # What its transactions write can be told to others: see `writes`.
+    tells_writes = True
 
     # One pool for each set of effective parameters: never by alias, which a test run points to another database.
     _connection_pools: ClassVar[dict[Key, ConnectionPool[Connection]]] = {}
@@ -178,7 +180,9 @@ class DatabaseWrapper(Releasing):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self._pool_option is None:
             # What makes and drops test databases is not pooled, but needs the same credentials.
-            return super().get_new_connection({**conn_params, **credentials_of(self.settings_dict)})
+            params = {**conn_params, **credentials_of(self.settings_dict)}
+            connection = plain(params) if self.alias != NO_DB_ALIAS else None
+            return super().get_new_connection(params) if connection is None else connection
         pool = self._pool_for(conn_params)
         try:
             connection = pool.getconn()

@@ -26,6 +26,7 @@ from .deadline import Deadline
 from .options import BackendOptions
 from .record import FORGET_MESSAGES, SessionRecord
 from .tcp import TcpKeepalive
+from .writes import Watch, WriteRecord
 
 _CAPACITY = frozenset({1040, 1203, 1226})
 # 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
@@ -322,6 +323,59 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
         super().change_user(user, password, database)
 
 
+class Watched(WriteRecord, Connection):
+    """A connection that tells which tables its transactions wrote."""
+
+    _query = Connection.query
+
+    def settle(self, *, implicit: bool) -> None:
+        super().settle(implicit=implicit)
+        self.over()
+
+    def start_transaction(self) -> None:
+        self.begun()
+        super().start_transaction()
+
+
+class WatchedPlain(WriteRecord, BaseConnection):  # type: ignore[misc]
+    """The same without a pool."""
+
+    _query = BaseConnection.query
+
+
+_kind: type[Connection] = Connection
+
+
+def watch(by: Watch | None) -> None:
+    """From here on all connections tell ``by`` what they write, or, with None, nobody: that costs a statement nothing.
+
+    Pooled ones that are open already do so, too; without a pool the next ones.
+    """
+    global _kind
+    _kind = Connection if by is None else Watched
+    if by is not None:
+        WriteRecord.watch = by
+    for reference in list(_live.values()):
+        connection = reference()
+        if connection is not None:
+            connection.__class__ = _kind
+
+
+def plain(params: Mapping[str, Any]) -> Any:
+    """A connection without a pool; None if nobody wants to know what it writes."""
+    if _kind is Connection:
+        return None
+    connection = WatchedPlain(**params)
+    _leave_bytes_alone(connection)
+    return connection
+
+
+def _leave_bytes_alone(connection: BaseConnection) -> None:
+    # mysqlclient's encoder of bytes does not work; Django takes it out as well.
+    if connection.encoders.get(bytes) is bytes:
+        connection.encoders.pop(bytes)
+
+
 def _hang_up_all() -> None:
     for reference in list(_live.values()):
         connection = reference()
@@ -396,9 +450,7 @@ class MySQLDriver:
                 self.tcp_keepalive.apply(connection.fd)
             if self._must_be_encrypted:
                 self._see_that_it_is_encrypted(connection)
-            # mysqlclient's encoder of bytes does not work; Django takes it out as well.
-            if connection.encoders.get(bytes) is bytes:
-                connection.encoders.pop(bytes)
+            _leave_bytes_alone(connection)
             self._initialise(connection)
         except BaseException:
             connection.close()
@@ -407,10 +459,10 @@ class MySQLDriver:
 
     def _open(self, params: dict[str, Any]) -> Connection:
         if self.credentials is None:
-            return Connection(**params)
+            return _kind(**params)
         asked = self.credentials()
         try:
-            return Connection(**{**params, **asked})
+            return _kind(**{**params, **asked})
         except MySQLdb.OperationalError as error:
             if _code(error) != _DENIED:
                 raise
@@ -418,11 +470,11 @@ class MySQLDriver:
             again = self.credentials()
             if again == asked:
                 raise
-        return Connection(**{**params, **again})
+        return _kind(**{**params, **again})
 
     def _see_that_it_is_encrypted(self, connection: Connection) -> None:
         # MariaDB's client library goes on in the clear where the server has no TLS, unless certificates are verified.
-        connection.query(b"SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+        Connection.query(connection, b"SHOW SESSION STATUS LIKE 'Ssl_cipher'")  # nobody's, hence not watched
         if not any(cipher for _, cipher in connection.store_result().fetch_row(0)):
             raise MySQLdb.OperationalError(
                 2026,

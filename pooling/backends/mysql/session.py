@@ -39,12 +39,13 @@ _CLEAN_WORDS = frozenset(
 )
 _COMMITTING_WORDS = frozenset(b"CREATE ALTER DROP TRUNCATE RENAME ANALYZE CHECK OPTIMIZE GRANT REVOKE UNLOCK".split())
 _FIRST_WORD = re.compile(rb"[\s(]*([A-Za-z]+)")
-# Tokens in which nothing is code. An executable comment is code and is not matched; a hint is a comment.
+# Tokens in which nothing is code; in PLAIN a backslash escapes nothing. An executable comment is code and is not
+# matched; a hint is a comment.
 _COMMENT = rb"--(?=\s|\Z)[^\n]*|\#[^\n]*|/\*(?!M?!).*?\*/"
 _QUOTED = rb"""|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`(?:[^`]|``)*`"""
 _QUOTED_PLAIN = rb"""|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`"""
-_TOKENS = re.compile(_COMMENT + _QUOTED, re.DOTALL)
-_TOKENS_PLAIN = re.compile(_COMMENT + _QUOTED_PLAIN, re.DOTALL)
+TOKENS = re.compile(_COMMENT + _QUOTED, re.DOTALL)
+TOKENS_PLAIN = re.compile(_COMMENT + _QUOTED_PLAIN, re.DOTALL)
 # A user variable (not a @@system one), a second statement, a quote or a comment left open, a user lock, a sequence
 # (which the session remembers for LASTVAL).
 _HAZARD = re.compile(rb"(?<!@)@(?!@)|:=|;|['\"`]|/\*|\*/|_LOCK|\bNEXTVAL\b|\bNEXT\s+VALUE\s+FOR\b", re.IGNORECASE)
@@ -85,9 +86,9 @@ def classify(statement: bytes) -> Effect:
 def _examine(statement: bytes) -> Effect:
     # Whether a backslash escapes depends on sql_mode, which is not known here: the statement must be harmless
     # under both readings.
-    effect = _judge(_TOKENS.sub(b" ", statement))
+    effect = _judge(TOKENS.sub(b" ", statement))
     if effect is not Effect.UNCLEAR and b"\\" in statement:
-        effect = max(effect, _judge(_TOKENS_PLAIN.sub(b" ", statement)))
+        effect = max(effect, _judge(TOKENS_PLAIN.sub(b" ", statement)))
     return effect
 
 
@@ -127,7 +128,7 @@ def about(statement: bytes, *, backslash: bool) -> About:
         found = About.LEAVES
     elif not (b"WARNING" in upper or b"ERROR" in upper or b"@@" in upper or b"DIAGNOSTICS" in upper):
         return found
-    code = (_TOKENS if backslash else _TOKENS_PLAIN).sub(b" ", statement)
+    code = (TOKENS if backslash else TOKENS_PLAIN).sub(b" ", statement)
     if _NUMBER.search(code):
         found |= About.ASKS_NUMBER
     if _COUNTS.search(code):

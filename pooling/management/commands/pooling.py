@@ -11,13 +11,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from pooling import conf, fences, runtime
+from pooling.breaking import break_lock
 from pooling.cache.invalidate import invalidate
 from pooling.errors import GroupError, StoreUnavailable
 from pooling.groups import Mode
 from pooling.store.protocol import Party
 
 _DAY = 86400.0
-_OWNER = ("view", "label", "host", "pid", "thread")
+_OWNER = ("view", "label", "host", "pid", "thread", "trace")
 
 
 class Command(BaseCommand):
@@ -61,14 +62,12 @@ class Command(BaseCommand):
 
     def break_(self, ticket: str, **options: Any) -> None:
         self._warn_about_memory()
-        store = runtime.store()
-        found = [party for party in store.parties() if party.ticket == ticket]
-        if not found:
+        party = break_lock(runtime.store(), ticket)
+        if party is None:
             raise CommandError(f"Nobody has the ticket {ticket!r}. `manage.py pooling locks` shows those that exist.")
-        store.release(ticket)
-        done = "Taken from" if found[0].holding else "Taken out of the queue:"
-        self.stdout.write(f"{done} {_who(found[0])}: {_what(found[0])}")
-        if found[0].holding:
+        done = "Taken from" if party.holding else "Taken out of the queue:"
+        self.stdout.write(f"{done} {_who(party)}: {_what(party)}")
+        if party.holding:
             self.stdout.write(
                 "Its view runs on; what it writes is refused at the COMMIT, or by the fence of the next holder."
             )
@@ -100,7 +99,8 @@ def _who(party: Party) -> str:
     owner = party.owner
     label = f" ({owner['label']})" if owner.get("label") else ""
     place = f"{owner.get('host', '?')} pid {owner.get('pid', '?')} {owner.get('thread', '?')}"
-    return f"{owner.get('view') or 'unnamed code'}{label} on {place}"
+    trace = f" trace {owner['trace']}" if owner.get("trace") else ""
+    return f"{owner.get('view') or 'unnamed code'}{label} on {place}{trace}"
 
 
 def _what(party: Party) -> str:

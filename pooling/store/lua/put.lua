@@ -18,8 +18,11 @@ if ttl <= 0 then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
--- An epoch must outlive what was made under it, or else busy pages would be dropped for no reason.
+-- An epoch must outlive what was made under it, or else busy pages would be dropped for no reason. Once a day is enough:
+-- to those who are told of changes it is one.
 for i = 2, #KEYS do
-  redis.call('EXPIRE', KEYS[i], EPOCH_SECONDS)
+  if redis.call('TTL', KEYS[i]) < EPOCH_SECONDS - 86400 then
+    redis.call('EXPIRE', KEYS[i], EPOCH_SECONDS)
+  end
 end
 return 1
