@@ -53,7 +53,7 @@ class Command(BaseCommand):
             if not os.environ.get("DATABASE_URL") and not os.environ.get("POOLING_DB_HOST"):
                 try:
                     with redirect_stdout(sys.stderr):  # what is measured is all that goes to the output
-                        demo._start_in_a_folder(stack)
+                        demo.start_in_a_folder(stack)
                 except (UsageError, ServerError) as error:
                     raise CommandError(str(error)) from None
             folder = Path(os.environ.get("DEMO_RUN_DIR") or settings.RUN_DIR) / "lab"
