@@ -65,7 +65,7 @@ def _start_servers(stack: contextlib.ExitStack, run_dir: Path) -> None:
         stack.enter_context(started.pop_all())
 
 
-def _start_in_a_folder(stack: contextlib.ExitStack) -> None:
+def start_in_a_folder(stack: contextlib.ExitStack) -> None:
     """In DEMO_RUN_DIR; without it in .run, or beside another demo in .run/2, .run/3, … of the same checkout."""
     if os.environ.get("DEMO_RUN_DIR"):
         try:
@@ -85,7 +85,7 @@ def _start_in_a_folder(stack: contextlib.ExitStack) -> None:
     raise UsageError(f"{MOST_DEMOS} demos run here already. Stop one, or type DEMO_RUN_DIR=/path/to/another/folder.")
 
 
-def _create(name: str, *, new: bool) -> None:
+def create_database(name: str, *, new: bool) -> None:
     from django.db import connection
 
     with connection._nodb_cursor() as cursor:
@@ -99,7 +99,7 @@ def _new_database() -> Iterator[str]:
     from django.db import connection
 
     name = f"{own_servers.WORKLOAD}{secrets.token_hex(4)}"
-    _create(name, new=True)
+    create_database(name, new=True)
     try:
         yield name
     finally:
@@ -133,7 +133,7 @@ def _prepare_site() -> None:
     try:
         connection.ensure_connection()
     except DatabaseError:
-        _create(connection.settings_dict["NAME"], new=False)
+        create_database(connection.settings_dict["NAME"], new=False)
     call_command("migrate", verbosity=0)
     call_command("load_demo")
     connection.close()
@@ -162,7 +162,7 @@ def run() -> int:
             print(own_servers.check_database(os.environ["DATABASE_URL"]), flush=True)
         if os.environ.get("REDIS_URL"):
             own_servers.check_redis(os.environ["REDIS_URL"])
-        _start_in_a_folder(stack)
+        start_in_a_folder(stack)
         scheme = os.environ.pop("DEMO_SCHEME", "pooling")
         os.environ.update(DJANGO_SETTINGS_MODULE="demo_site.settings", DEMO_SCHEME="thread")  # for this process
         import django

@@ -46,21 +46,17 @@ class _ConnectionCount(threading.Thread):
     def run(self) -> None:
         from django.db import connection
 
-        sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
+        sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s"
         try:
-            with connection.cursor() as cursor:
-                cursor.execute("USE information_schema")  # whoever else counts must not count this one
-            while True:
-                with connection.cursor() as cursor:
+            with connection._nodb_cursor() as cursor:  # or whoever else counts would count this one
+                while True:
                     cursor.execute(sql, [self.database])
                     self.most = max(self.most, int(cursor.fetchone()[0]))
-                if self.stopped.wait(_SAMPLE):
-                    return
+                    if self.stopped.wait(_SAMPLE):
+                        return
         except Exception as error:
             self.failure = error
             raise
-        finally:
-            connection.close()
 
 
 def _deadlocks() -> int | None:

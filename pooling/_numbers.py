@@ -9,6 +9,14 @@ from typing import Final
 MOST_SECONDS: Final = 1_000_000_000
 
 
+_MAX_RETRY_AFTER = 60  # seconds
+
+
+def retry_after(guess: float) -> int:
+    """Whole seconds to tell a client to stay away for, from a guess of when there is something for it."""
+    return min(_MAX_RETRY_AFTER, max(1, math.ceil(guess)))
+
+
 def seconds(
     name: str,
     value: object,

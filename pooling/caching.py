@@ -18,7 +18,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from . import conf, hold, runtime
+from . import conf, containers, hold, runtime
 from .addresses import Addresses
 from .cache import answers, keys, stats, vary
 from .cache.invalidate import invalidate
@@ -32,7 +32,6 @@ from .wrapping import TakenOver, is_async_view, refuse_undecoratable
 __all__ = ["invalidate", "locked_cache", "vary_by"]
 
 logger = logging.getLogger("pooling.cache")
-_warned: set[tuple[str, tuple[str, ...]]] = set()
 
 
 def locked_cache(
@@ -192,8 +191,8 @@ class View:
                 with at.flying():
                     response = at.ride() if at.board() else AGAIN
                     if response is AGAIN:
-                        with at.tracking() as tracker:
-                            given = at.run_arguments(tracker)
+                        with at.tracking():
+                            given = at.run_arguments()
                             spec, func = given.pop("spec"), at.looking_again()
                             response = self.run(spec, request, args, kwargs, func=func, **given)
                 answer = at.answered(response)
@@ -226,8 +225,8 @@ class View:
                 with at.flying():
                     response = await at.ride_async() if at.board() else AGAIN
                     if response is AGAIN:
-                        with at.tracking() as tracker:
-                            given = at.run_arguments(tracker)
+                        with at.tracking():
+                            given = at.run_arguments()
                             spec, func = given.pop("spec"), at.looking_again_async()
                             response = await self.run_async(spec, request, args, kwargs, func=func, **given)
                 answer = at.answered(response)
@@ -294,15 +293,14 @@ class View:
         return runtime.store()
 
     def warn(self, touched: list[str]) -> None:
-        once = (self.name, tuple(touched))
-        if once not in _warned:
-            _warned.add(once)
-            logger.warning(
-                "%s touched %s of its visitor, so its page is not stored. %s.",
-                self.name,
-                ", ".join(touched),
-                vary.advice(touched, self.options.vary_on.callbacks),
-            )
+        containers.warn_once(
+            self.name,
+            tuple(touched),
+            "%s touched %s of its visitor, so its page is not stored. %s.",
+            self.name,
+            ", ".join(touched),
+            vary.advice(touched, self.options.vary_on.callbacks),
+        )
 
 
 def _identity(func: Callable[..., Any]) -> str:

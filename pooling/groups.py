@@ -13,7 +13,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from .errors import GroupError
@@ -58,6 +57,12 @@ CONFLICTS: Mapping[Mode, frozenset[Mode]] = {m: frozenset(Mode) - c for m, c in 
 def compatible(held: Mode, wanted: Mode) -> bool:
     """May two different holders have these modes on one group at the same time?"""
     return wanted in _COMPATIBLE[held]
+
+
+def conflicts(held: Iterable[tuple[str, Mode]], wanted: Iterable[tuple[str, Mode]]) -> list[str]:
+    """The groups, in the order of ``wanted``, that two different holders could not both have in these modes."""
+    theirs = dict(held)
+    return [group for group, mode in wanted if group in theirs and not compatible(theirs[group], mode)]
 
 
 def includes(held: Mode, wanted: Mode) -> bool:
@@ -238,11 +243,6 @@ DOWN = "D:"  # it was written, and with it everything below
 
 def read_epochs(reads: Iterable[str]) -> tuple[str, ...]:
     """What an answer made from ``reads`` depends on: U of each, D of each proper ancestor. Sorted, no doubles."""
-    return _read_epochs(tuple(reads))
-
-
-@lru_cache(maxsize=512)  # each hit of a page needs them
-def _read_epochs(reads: tuple[str, ...]) -> tuple[str, ...]:
     names = set()
     for path in reads:
         names.add(UP + path)

@@ -20,9 +20,9 @@ from django.utils.asyncio import async_unsafe
 from . import runtime
 from .frames import AfterCommit, NotHeld
 from .spec import Spec
-from .steps import FOLLOWED, REFUSED, Call, Closed, Kind, Step, Steps, steps
+from .steps import FOLLOWED, Call, Closed, Kind, Step, Steps, steps
 
-__all__ = ["REFUSED", "AfterCommit", "AsyncBlock", "Block", "NotHeld", "Spec", "run", "run_async"]
+__all__ = ["AfterCommit", "AsyncBlock", "Block", "NotHeld", "Spec", "run", "run_async"]
 
 T = TypeVar("T")
 

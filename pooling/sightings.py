@@ -17,7 +17,7 @@ from django.core.signals import request_started
 from django.db import connections
 
 from ._forks import after_in_child
-from .groups import compatible, plan
+from .groups import conflicts, plan
 from .store.protocol import Store, Vector
 
 LIMIT = 4096  # sets of groups; of those not asked for in the longest time the next request looks anew
@@ -54,9 +54,9 @@ def note(store: Store, groups: tuple[str, ...], epochs: tuple[str, ...], vector:
         seen = _seen.get(epochs)
     if seen is not None and seen[0] == vector:
         return
-    wants = dict(plan(groups, (), {}).wants)
-    for party in store.parties(tuple(wants)):
-        if party.holding and any(name in wants and not compatible(mode, wants[name]) for name, mode in party.wants):
+    wants = plan(groups, (), {}).wants
+    for party in store.parties([name for name, _ in wants]):
+        if party.holding and conflicts(party.wants, wants):
             return
     with _mutex:
         _seen[epochs] = (vector, time.monotonic())

@@ -84,7 +84,6 @@ class Pass:
         self.groupless = not self.plan.reads
         self.store = view.store()
         self.nested = bool(runtime.manager().current())
-        self.etags = conf.settings().ETAGS
 
     def first_look(self) -> Any:
         """Look into the store; the answer, AGAIN if there is none yet. LockOrderError inside a transaction in which a
@@ -238,16 +237,16 @@ class Pass:
                 flights.land(self.resource, flight)
 
     @contextmanager
-    def tracking(self) -> Iterator[Tracker]:
+    def tracking(self) -> Iterator[None]:
         """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
         hidden = validators.HIDDEN if self.may_store() else ()
         self.tracker = Tracker(self.request, hidden=hidden, selection=self.view.options.vary_on.query)
         self.container = containers.Container(self.view.name, self.tracker, self.epochs)
         # What is not stored, as a view that another page's view calls, is a part of what contains it.
         with self.tracker, containers.entered(self.container if self.may_store() else containers.current()):
-            yield self.tracker
+            yield
 
-    def run_arguments(self, tracker: Tracker) -> dict[str, Any]:
+    def run_arguments(self) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
         spec = self.view.reading
         left = self.deadline - time.monotonic()
@@ -260,7 +259,7 @@ class Pass:
             spec = dataclasses.replace(spec, wait=max(left, 0.0))
         given: dict[str, Any] = {"watches": self.epochs}
         if self.may_store():
-            given["after_commit"] = functools.partial(self.keep, tracker)
+            given["after_commit"] = self.keep
             attempt = given["attempt"] = self.may_attempt()
             if attempt or self.follows_others():
                 given["follow"] = self.resource
@@ -375,15 +374,15 @@ class Pass:
                 self.mark_failed()
             raise
 
-    def keep(self, tracker: Tracker, held: Any, response: Any) -> None:
+    def keep(self, held: Any, response: Any) -> None:
         """After COMMIT and before the unlock: store the answer, or leave a mark that it cannot be."""
         if response is FOLLOWED:
             return
         outcome = self.outcome
-        outcome.why = why = self.why_not(tracker, response)
+        outcome.why = why = self.why_not(response)
         options = self.view.options
         if why is None:
-            outcome.stored = self.save(tracker, held, response)
+            outcome.stored = self.save(held, response)
             if outcome.stored:
                 outcome.size = len(response.content)
                 self.forget_spare()
@@ -401,12 +400,12 @@ class Pass:
         ttl = min(options.timeout, SKIP_SECONDS)
         self.store.put(now.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
 
-    def save(self, tracker: Tracker, held: Any, response: Any) -> bool:
+    def save(self, held: Any, response: Any) -> bool:
         vary_on = self.view.options.vary_on
         names = storable.vary_names(response.get("Vary", ""))  # before ours, whose values are in the base key
-        if self.etags:
+        if conf.settings().ETAGS:
             validators.add(response, personal=vary_on.personal, vary=vary_on.headers)
-        with tracker.quiet():
+        with self.tracker.quiet():
             return answers.save(
                 self.store,
                 self.base,
@@ -420,20 +419,20 @@ class Pass:
                 cost=time.monotonic() - self.began,
             )
 
-    def why_not(self, tracker: Tracker, response: Any) -> str | None:
+    def why_not(self, response: Any) -> str | None:
         why = storable.why_not(self.method, response)
         if why is not None:
             return why
         size, most = len(response.content), conf.settings().ENTRY_BYTES
         if size > most:
             return f"{size} bytes, above ENTRY_BYTES {most}"
-        touched = self.values.uncovered(tracker, storable.vary_names(response.get("Vary", "")))
+        touched = self.values.uncovered(self.tracker, storable.vary_names(response.get("Vary", "")))
         if touched:
             self.view.warn(touched)
             return f"touched {', '.join(touched)}"
         if missing := self.container.undeclared(self.plan.reads):
             return f"fragments read {', '.join(missing)}"
-        if tracker.session_modified:
+        if self.tracker.session_modified:
             return "session modified"
         return None
 

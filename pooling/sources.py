@@ -11,7 +11,6 @@ test case, whose transaction never ends, the renewal is an ``on_commit`` callbac
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +24,7 @@ from django.db import connections, transaction
 from django.db.models import Model
 
 from . import conf, frames, runtime
+from ._names import closest
 from .errors import StoreUnavailable
 from .groups import covers, write_epochs
 
@@ -41,9 +41,8 @@ def model_of(group: str, label: str) -> type[Model]:
     try:
         return apps.get_model(label)
     except (LookupError, ValueError):
-        known = {model._meta.label.lower(): model._meta.label for model in apps.get_models()}
-        near = difflib.get_close_matches(label.lower(), known, n=1, cutoff=0.0)
-        hint = f" Did you mean {known[near[0]]!r}?" if near else ""
+        near = closest(label, [model._meta.label for model in apps.get_models()])
+        hint = f" Did you mean {near!r}?" if near else ""
         raise ImproperlyConfigured(
             f"POOLING['GROUPS'][{group!r}] names {label!r}, which is no model of an installed app; a model is named "
             f"as 'app_label.Model'.{hint}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import connections
 from hypothesis import HealthCheck, settings
 
 from . import servers
@@ -27,6 +30,17 @@ def redis_url(worker_id: str) -> str:
     """A Redis database of this worker's own on the run's server."""
     base = os.environ["POOLING_REDIS_URL"].rsplit("/", 1)[0]
     return f"{base}/{int(worker_id.removeprefix('gw')) + 1 if worker_id != 'master' else 0}"
+
+
+@pytest.fixture
+def second_alias(django_db_blocker: Any) -> Iterator[str]:
+    """The name of another alias of the same database, with connections of its own."""
+    connections.settings["other"] = copy.deepcopy(connections["default"].settings_dict)
+    with django_db_blocker.unblock():
+        yield "other"
+    connections["other"].close()
+    del connections["other"]
+    del connections.settings["other"]
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def _database(folder: Path) -> Iterator[str]:
     """A new database that is dropped afterwards, and by the next run where a run was killed before it could."""
     from django.db import connection
 
-    from demo_site.run import _create
+    from demo_site.run import create_database
 
     def drop(note: Path) -> None:
         name = note.read_text()
@@ -127,7 +127,7 @@ def _database(folder: Path) -> Iterator[str]:
     note = folder / _DATABASE
     note.write_text(connection.settings_dict["NAME"])
     try:
-        _create(connection.settings_dict["NAME"], new=True)
+        create_database(connection.settings_dict["NAME"], new=True)
         yield connection.settings_dict["NAME"]
     finally:
         connection.close()

@@ -16,7 +16,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import Resolver404, resolve
 
-from pooling.groups import compatible
+from pooling.groups import conflicts
 
 ON = os.environ.get("DEMO_LAB") == "1"
 PATH = "/lab/waits/"
@@ -106,8 +106,7 @@ def _groups() -> Counter[tuple[str, str]]:
     holders = [party for party in parties if party.holding]
     for waiting in parties:
         if not waiting.holding:
-            wants = dict(waiting.wants)
             for holder in holders:
-                if any(group in wants and not compatible(wants[group], mode) for group, mode in holder.wants):
+                if conflicts(holder.wants, waiting.wants):
                     edges[waiting.owner.get("view", "?"), holder.owner.get("view", "?")] += 1
     return edges

@@ -73,21 +73,18 @@ class Watch:
 
         begin = last = time.perf_counter()
         try:
-            with connection.cursor() as cursor:
-                cursor.execute("USE information_schema")  # or we would be among those whom we count
-            over = False
-            while not over:
-                over = self._stopped.wait(EVERY)
-                now = time.perf_counter()
-                if now - last > EVERY / 2:  # what is left at the end may be too short for a rate
-                    self.say(self._tick(now - begin, now - last))
-                    last = now
+            with connection._nodb_cursor() as cursor:  # or this one would be among those that are counted
+                over = False
+                while not over:
+                    over = self._stopped.wait(EVERY)
+                    now = time.perf_counter()
+                    if now - last > EVERY / 2:  # what is left at the end may be too short for a rate
+                        self.say(self._tick(cursor, now - begin, now - last))
+                        last = now
         except BaseException as error:  # noqa: BLE001 - raised where the watch is left
             self.failure = error
-        finally:
-            connection.close()
 
-    def _tick(self, seconds: float, since: float) -> Tick:
+    def _tick(self, cursor: Any, seconds: float, since: float) -> Tick:
         fresh: list[float] = []
         for number, visitor in enumerate(self.visitors):
             times = visitor.times[self._seen[number] :]  # only ever appended to
@@ -101,26 +98,21 @@ class Watch:
             "rate": round(len(fresh) / since, 1),
             "p50": fresh[len(fresh) // 2] if fresh else None,
             "p99": fresh[len(fresh) * 99 // 100] if fresh else None,
-            "connections": self._connections(),
-            "waits": [[*edge, number] for edge, number in sorted((self._in_site() + self._in_database()).items())],
+            "connections": self._connections(cursor),
+            "waits": [
+                [*edge, number] for edge, number in sorted((self._in_site() + self._in_database(cursor)).items())
+            ],
         }
 
-    def _connections(self) -> int:
-        from django.db import connection
-
-        sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()"
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [self.database])
-            return int(cursor.fetchone()[0])
+    def _connections(self, cursor: Any) -> int:
+        cursor.execute("SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s", [self.database])
+        return int(cursor.fetchone()[0])
 
     def _in_site(self) -> Counter[tuple[str, str]]:
         self._site.request("GET", PATH)
         answer = json.loads(self._site.getresponse().read())
         return Counter({(who, whom): number for who, whom, number in answer["waits"]})
 
-    def _in_database(self) -> Counter[tuple[str, str]]:
-        from django.db import connection
-
-        with connection.cursor() as cursor:
-            cursor.execute(_MARIADB if connection.mysql_is_mariadb else _MYSQL)  # type: ignore[attr-defined]
-            return Counter((statement(waiting), statement(blocking)) for waiting, blocking in cursor.fetchall())
+    def _in_database(self, cursor: Any) -> Counter[tuple[str, str]]:
+        cursor.execute(_MARIADB if cursor.db.mysql_is_mariadb else _MYSQL)
+        return Counter((statement(waiting), statement(blocking)) for waiting, blocking in cursor.fetchall())

@@ -7,6 +7,7 @@ header is JSON of plain types that are checked one by one, so that a poisoned en
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import struct
@@ -98,11 +99,7 @@ def decode(data: bytes | None) -> Frame | None:
     found = _header(data[_HEAD.size : _HEAD.size + head_size])
     if not isinstance(found, Page):
         return None if body_size else found
-    body = data[_HEAD.size + head_size :]
-    return Page(
-        *(found.status, found.reason, found.headers, body, found.vector),
-        *(found.created, found.ttl, found.cost, found.failed),
-    )
+    return dataclasses.replace(found, body=data[_HEAD.size + head_size :])
 
 
 @lru_cache(maxsize=256)  # to look through it costs more than a hit otherwise does; the body is no part of it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from .._names import closest
 from .vary import VaryOn
 
 FOREVER = 10 * 365 * 86400.0  # seconds; what timeout=None means to a store, which needs a number
@@ -50,9 +50,9 @@ class CacheOptions:
         stale_if_error: Any = None,
     ) -> CacheOptions:
         if level is not None and level not in LEVELS:
-            near = difflib.get_close_matches(str(level).lower(), LEVELS, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"locked_cache(level=…) must be one of {', '.join(LEVELS)}, not {level!r}. Meant {near!r}?"
+                f"locked_cache(level=…) must be one of {', '.join(LEVELS)}, not {level!r}. Meant "
+                f"{closest(level, LEVELS)!r}?"
             )
         if key_prefix is not None and not isinstance(key_prefix, str):
             raise TypeError(f"locked_cache(key_prefix=…) must be a string, not {key_prefix!r}.")
@@ -93,6 +93,6 @@ def _alias(cache: Any) -> None:
     if not isinstance(cache, str):
         raise TypeError(f"locked_cache(cache=…) must be an alias of CACHES, not {cache!r}.")
     if cache not in settings.CACHES:
-        near = difflib.get_close_matches(cache, settings.CACHES, n=1, cutoff=0.0)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = closest(cache, settings.CACHES)
+        hint = f" Did you mean {near!r}?" if near else ""
         raise ImproperlyConfigured(f"locked_cache(cache={cache!r}): CACHES has no such alias.{hint}")

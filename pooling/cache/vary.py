@@ -16,7 +16,6 @@ a callable     ``(request) -> str | None``; it covers nothing, unless `vary_by` 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterable
@@ -27,6 +26,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone, translation
 
+from .._names import closest
 from . import query
 from .environ import ALL_HEADERS, CSRF, header_item
 from .tracking import ALL_COOKIES, MESSAGES, SESSION, USER, Tracker
@@ -237,9 +237,9 @@ def _item(item: Any) -> str:
         return query.check(item)
     if item in (USER, SESSION, CSRF, "language", "timezone"):
         return item
-    near = difflib.get_close_matches(item.lower(), _NAMES, n=1, cutoff=0.0)[0]
     raise ValueError(
-        f"vary_on has no item {item!r}. Did you mean {near!r}? It knows {', '.join(_NAMES)} and callables."
+        f"vary_on has no item {item!r}. Did you mean {closest(item, _NAMES)!r}? It knows {', '.join(_NAMES)} and "
+        f"callables."
     )
 
 

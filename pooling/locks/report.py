@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
+from .._numbers import retry_after
 from ..errors import LockTimeout, StoreUnavailable
-from ..groups import Mode, compatible
+from ..groups import Mode, conflicts
 from ..store.protocol import LockRequest, Party, Store
 
 _MAX_NAMED = 3
-_MAX_RETRY_AFTER = 60  # seconds
 
 
 def timeout_error(
@@ -38,7 +37,7 @@ def timeout_error(
         for party in parties
         if party.ticket != request.ticket
         and party.ticket not in request.family
-        and (groups := _conflicts(party, request))
+        and (groups := conflicts(party.wants, request.wants))
         and (party.holding or (not request.family and party.seconds >= waited))  # who came later was behind it
     ]
     if not blocking:
@@ -52,7 +51,7 @@ def timeout_error(
     return LockTimeout(
         f"{who} {waiting} for {_named(groups)}: {named}{more}. Hold it there for a shorter time, "
         f"name finer groups, or raise wait= or POOLING['LOCK_WAIT'].",
-        retry_after=min(_MAX_RETRY_AFTER, max(1, math.ceil(_seconds_until_free(blocking, mean_hold)))),
+        retry_after=retry_after(_seconds_until_free(blocking, mean_hold)),
     )
 
 
@@ -74,18 +73,12 @@ def _seconds_until_free(
     longest = 0.0
     for party, groups in blocking:
         if not party.holding:
-            if any(_meet(party, other) for other in turn):
+            if any(conflicts(other.wants, party.wants) for other in turn):
                 seconds, longest, turn = seconds + longest, 0.0, []
             turn.append(party)
             mean = mean_hold(groups)
             longest = max(longest, age if mean is None else mean)
     return seconds + longest
-
-
-def _meet(one: Party, other: Party) -> bool:
-    """Do they conflict?"""
-    theirs = dict(other.wants)
-    return any(group in theirs and not compatible(theirs[group], mode) for group, mode in one.wants)
 
 
 def _asked(request: LockRequest) -> str:
@@ -97,11 +90,6 @@ def _named(groups: Iterable[str]) -> str:
     """Groups in words. What begins with '//' is no group of the user's but the page that one request computes for all
     who ask for it."""
     return ", ".join("the page itself" if group.startswith("//") else repr(group) for group in groups)
-
-
-def _conflicts(party: Party, request: LockRequest) -> list[str]:
-    theirs = dict(party.wants)
-    return [group for group, mode in request.wants if group in theirs and not compatible(theirs[group], mode)]
 
 
 def _describe(party: Party, groups: list[str]) -> str:

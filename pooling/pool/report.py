@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+from .._numbers import retry_after
 from ..errors import PoolFull, PoolTimeout
 from . import leaks
 
 if TYPE_CHECKING:
     from .state import State
-
-_MAX_RETRY_AFTER = 60  # seconds
 
 
 def sizes(pool: State[Any]) -> str:
@@ -51,10 +49,6 @@ def seconds_until_served(pool: State[Any], now: float) -> float:
     return first + mean * max(0, len(pool._waiters) - 1) / len(slots)
 
 
-def _retry_after(pool: State[Any], now: float) -> int:
-    return min(_MAX_RETRY_AFTER, max(1, math.ceil(seconds_until_served(pool, now))))
-
-
 def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -> PoolTimeout:
     now = pool._clock()
     if pool._suspended:
@@ -72,7 +66,7 @@ def timed_out(pool: State[Any], waited: float, doubt: Exception | None = None) -
     return PoolTimeout(
         f"{title(pool)} had no connection within {waited:.2f} s: {sizes(pool)}."
         f"{leaks.named(pool, now)}{last_error(pool)} {advice}",
-        retry_after=1 if pool._suspended or doubt is not None else _retry_after(pool, now),
+        retry_after=1 if pool._suspended or doubt is not None else retry_after(seconds_until_served(pool, now)),
     )
 
 
@@ -96,5 +90,5 @@ def full(pool: State[Any]) -> PoolFull:
         f"{title(pool)}: {len(pool._waiters) - 1} requests wait for a connection already, and 'max_waiting' allows "
         f"no more: {sizes(pool)}.{leaks.named(pool, now)} "
         f"Raise 'max_size' or 'max_waiting', or hold connections for a shorter time.",
-        retry_after=_retry_after(pool, now),
+        retry_after=retry_after(seconds_until_served(pool, now)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from django.template.base import FilterExpression, Node, NodeList, Parser, Token
 from django.utils.safestring import SafeString
 
 from .. import conf, fragments
+from .._names import closest
 from ..cache import personal
 from ..cache.options import lifetime
 from ..cache.tracking import unwrapped
@@ -63,7 +63,7 @@ def _arguments(
         if match:
             word, bit = match[1], match[2]
             if word not in _KEYWORDS:
-                near = difflib.get_close_matches(word, _KEYWORDS, n=1, cutoff=0.0)[0]
+                near = closest(word, _KEYWORDS)
                 raise template.TemplateSyntaxError(f"locked_cache has no {word}=. Did you mean {near}=? {_EXAMPLE}")
         if not word:
             raise template.TemplateSyntaxError(f"locked_cache: what is {bit}? Write reads={bit} or vary_on={bit}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pooling import caching, runtime
+from pooling import containers, runtime
 
 from .. import stores
 from . import views
@@ -23,7 +23,7 @@ def fresh(
 ) -> Iterator[None]:
     settings.ROOT_URLCONF = "tests.cache.views"
     stores.use(stores.kind(request), settings, monkeypatch, redis_url)
-    caching._warned.clear()
+    containers._warned.clear()
     views.calls.clear()
     yield
     runtime.reset_runtime()

@@ -15,7 +15,7 @@ from django.template import TemplateSyntaxError, engines
 from django.test import RequestFactory
 from django.utils import timezone, translation
 
-from pooling import GroupError, containers, invalidate, locked, locked_cache, runtime, sightings
+from pooling import GroupError, invalidate, locked, locked_cache, runtime, sightings
 from pooling.groups import read_epochs
 from tests.app.models import Note
 
@@ -25,7 +25,6 @@ ran: list[object] = []
 @pytest.fixture(autouse=True)
 def clean() -> Any:
     ran.clear()
-    containers._warned.clear()
     sightings._seen.clear()
     token = sightings._began.set(None)
     yield

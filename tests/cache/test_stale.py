@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -107,6 +108,26 @@ def write(clock: Clock) -> None:
     invalidate("x")
 
 
+@contextmanager
+def a_writer_inside() -> Iterator[None]:
+    """Somebody holds what the pages read, for as long as the block lasts."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def writing() -> None:
+        with locked(writes=["x"], atomic=False):
+            inside.set()
+            assert go_on.wait(LIMIT)
+
+    with in_threads(1) as start:
+        writer = start(writing)
+        assert inside.wait(LIMIT)
+        try:
+            yield
+        finally:
+            go_on.set()
+        writer.result(LIMIT)
+
+
 OLD = pytest.mark.parametrize(("make_old", "why"), [(expire, "expired"), (write, "written")])
 
 
@@ -167,19 +188,8 @@ def test_without_stale_nothing_old_is_served(make_old: Any, why: str, clock: Clo
 def test_while_a_writer_is_inside_the_old_page_is_served(clock: Clock) -> None:
     shop = Shop(stale=60)
     shop.ask()
-    inside, go_on = threading.Event(), threading.Event()
-
-    def writing() -> None:
-        with locked(writes=["x"], atomic=False):
-            inside.set()
-            assert go_on.wait(LIMIT)
-
-    with in_threads(1) as start:
-        writer = start(writing)
-        assert inside.wait(LIMIT)
+    with a_writer_inside():
         assert state(shop.ask()) == 'pooling; hit; ttl=-1; detail="written"'
-        go_on.set()
-        writer.result(LIMIT)
     assert shop.ask().content == b"page 2"
 
 
@@ -415,19 +425,8 @@ def test_a_failure_without_an_old_page_is_raised(clock: Clock) -> None:
 def test_a_writer_who_takes_too_long_is_a_failure_as_well(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     shop = Shop(stale_if_error=60, wait=0.01)
     shop.ask()
-    inside, go_on = threading.Event(), threading.Event()
-
-    def writing() -> None:
-        with locked(writes=["x"], atomic=False):
-            inside.set()
-            assert go_on.wait(LIMIT)
-
-    with in_threads(1) as start:
-        writer = start(writing)
-        assert inside.wait(LIMIT)
+    with a_writer_inside():
         response = shop.ask()
-        go_on.set()
-        writer.result(LIMIT)
     assert state(response) == 'pooling; fwd=stale; detail="the view could not begin"'
     assert [record.levelname for record in caplog.records if record.name == "pooling.cache"] == ["WARNING"]
 

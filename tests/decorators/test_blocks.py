@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import inspect
 import sys
@@ -44,14 +43,8 @@ def others_can_have(group: str) -> bool:
 
 
 @pytest.fixture
-def other(django_db_blocker: Any) -> Iterator[str]:
-    """A second alias, on the same database but with connections of its own."""
-    connections.settings["other"] = copy.deepcopy(connections["default"].settings_dict)
-    with django_db_blocker.unblock():
-        yield "other"
-    connections["other"].close()
-    del connections["other"]
-    del connections.settings["other"]
+def other(second_alias: str) -> str:
+    return second_alias
 
 
 def test_as_a_block_and_again_inside_itself() -> None:

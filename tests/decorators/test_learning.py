@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,14 +40,8 @@ def reports(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 @pytest.fixture
-def other(django_db_blocker: Any) -> Iterator[str]:
-    """A second alias, on the same database but with connections of its own."""
-    connections.settings["other"] = copy.deepcopy(connections["default"].settings_dict)
-    with django_db_blocker.unblock():
-        yield "other"
-    connections["other"].close()
-    del connections["other"]
-    del connections.settings["other"]
+def other(second_alias: str) -> str:
+    return second_alias
 
 
 def database_first(name: str) -> None:

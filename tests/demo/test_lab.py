@@ -329,6 +329,26 @@ def test_the_command_refuses_in_one_line(folder: Path) -> None:
     assert not folder.exists()
 
 
+def test_without_a_server_the_command_starts_its_own_and_ctrl_c_ends_all(folder: Path) -> None:
+    given = {"POOLING_REDIS_URL", *(f"POOLING_DB_{name}" for name in ("HOST", "PORT", "USER", "PASSWORD"))}
+    own = {key: value for key, value in os.environ.items() if key not in given} | NO_SETTINGS
+    line = [sys.executable, "manage.py", "lab", "shared", "--seconds", "60", "--visitors", "2", "--json"]
+    lab = subprocess.Popen(line, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert lab.stdout is not None
+        until(lambda: json.loads(lab.stdout.readline())["kind"] == "tick", "the visitors begin")  # type: ignore[union-attr]
+        lab.send_signal(signal.SIGINT)
+        rest, said = lab.communicate(timeout=DEADLINE)
+        assert (lab.returncode, "Stopped." in said, "Traceback" in said) == (130, True, False), said
+        assert all(json.loads(line) for line in rest.splitlines())
+        (run,) = (path for path in folder.iterdir() if path.is_dir())
+        assert records.read(run).now == "The run ended early: It was stopped."
+        assert not (run / "database").exists()
+    finally:
+        lab.kill()
+        lab.communicate()
+
+
 def test_there_is_one_run_at_a_time_and_stopping_it_leaves_nothing(folder: Path) -> None:
     run, process = start(Plan(schemes=("shared",), visitors=2, seconds=60), folder)
     assert alive(run)

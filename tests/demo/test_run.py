@@ -147,7 +147,7 @@ def test_a_second_demo_of_a_checkout_takes_a_folder_of_its_own(
     monkeypatch.setenv("DEMO_RUN_DIR", "")
     monkeypatch.setenv("POOLING_REDIS_URL", os.environ["POOLING_REDIS_URL"])  # put back afterwards
     with PrivateRedis(tmp_path / "redis") as first, contextlib.ExitStack() as stack:
-        demo._start_in_a_folder(stack)
+        demo.start_in_a_folder(stack)
         assert os.environ["DEMO_RUN_DIR"] == str(tmp_path / "2")
         assert os.environ["POOLING_REDIS_URL"] != first.url
     assert f"Another demo runs here, so this one has its own data, in {tmp_path / '2'}" in capsys.readouterr().out

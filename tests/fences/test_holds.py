@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -292,14 +291,8 @@ def test_the_check_before_a_deployment_finds_a_missing_table() -> None:
 
 
 @pytest.fixture
-def other_alias(django_db_blocker: Any) -> Iterator[str]:
-    """An alias of the same database."""
-    connections.settings["other"] = copy.deepcopy(connections["default"].settings_dict)
-    with django_db_blocker.unblock():
-        yield "other"
-    connections["other"].close()
-    del connections["other"]
-    del connections.settings["other"]
+def other_alias(second_alias: str) -> str:
+    return second_alias
 
 
 def test_two_aliases_of_one_database_are_refused_at_once(account: Account, other_alias: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from .session import About, Effect, about, classify
+from .session import About, Effect, about, backslash_escapes, classify
 
 # Errors that undo one statement and never the transaction around it, those that Django's own code provokes.
 _STATEMENT_ONLY = frozenset({1048, 1054, 1062, 1064, 1146, 1364, 1406, 1451, 1452})
@@ -116,8 +116,7 @@ class SessionRecord:
 
     def _heed(self, statement: bytes) -> None:
         """Let no statement ask this session about somebody else's. Messages are not there: a return forgets them."""
-        escapes = b"\\" not in statement or self.string_literal(b"'") == b"'\\''"
-        asked = about(statement, backslash=escapes)
+        asked = about(statement, backslash=backslash_escapes(statement, self.string_literal))
         if asked & (About.ASKS_NUMBER | About.ASKS_COUNTS):
             if self.foreign:
                 raise self.ProgrammingError(_GONE)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable
 
 
 class Effect(enum.IntEnum):
@@ -65,6 +66,12 @@ _WARNINGS = re.compile(
     + rb"(?:WARNING|ERROR)_COUNT\b",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+def backslash_escapes(statement: bytes, literal: Callable[[bytes], bytes]) -> bool:
+    """Whether a backslash escapes in the literals of ``statement``, which sql_mode decides; True if it has none.
+    ``literal`` is the connection's own way to write one."""
+    return b"\\" not in statement or literal(b"'") == b"'\\''"
 
 
 def classify(statement: bytes) -> Effect:

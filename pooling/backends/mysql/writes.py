@@ -12,6 +12,7 @@ import re
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from .session import backslash_escapes
 from .tables import Tables, Then
 
 _NOTHING: frozenset[str] = frozenset()
@@ -85,7 +86,7 @@ class WriteRecord:
             self._forget()
 
     def _examine(self, statement: bytes) -> tuple[frozenset[str], Then]:
-        escapes = b"\\" not in statement or self.string_literal(b"'") == b"'\\''"
+        escapes = backslash_escapes(statement, self.string_literal)
         names, then = self.watch.tables.examine(statement, backslash=escapes)
         # Before it is sent, so that no interrupt comes between.
         if then is Then.BEGINS:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from argparse import ArgumentParser
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ class Command(BaseCommand):
         with ExitStack() as stack:
             if not os.environ.get("DATABASE_URL") and not os.environ.get("POOLING_DB_HOST"):
                 try:
-                    demo._start_in_a_folder(stack)
+                    with redirect_stdout(sys.stderr):  # what is measured is all that goes to the output
+                        demo.start_in_a_folder(stack)
                 except (UsageError, ServerError) as error:
                     raise CommandError(str(error)) from None
             folder = Path(os.environ.get("DEMO_RUN_DIR") or settings.RUN_DIR) / "lab"
