@@ -13,10 +13,11 @@ class PoolingConfig(AppConfig):
     verbose_name = "Pooling"
 
     def ready(self) -> None:
-        from . import checks, order_checks
+        from . import checks, nesting_checks, order_checks
 
         checks.register_all()
         order_checks.register_all()
+        nesting_checks.register_all()
         engines = [database["ENGINE"] for database in connections.settings.values()]
         if any(engine.startswith("pooling.backends.mysql") for engine in engines):
             # Only then: it needs the driver of MySQL.

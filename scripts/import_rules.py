@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
             *("containers", "sightings", "fragments"),
             *("addresses", "flights", "single_flight", "caching", "decorators", "middleware"),
-            *("checks", "order_checks", "apps"),
+            *("decorated", "checks", "order_checks", "nesting_checks", "apps"),
         ),
     ),
     (("management",), ("templatetags",)),

@@ -13,7 +13,7 @@ from django.core.checks import run_checks
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
-from django.urls import clear_url_caches, path
+from django.urls import clear_url_caches, get_resolver, path
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -130,14 +130,37 @@ def test_a_lock_on_a_handler_without_atomic_requests(routes: Callable[[Any], Non
     assert not fails()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_an_asynchronous_handler(routes: Callable[[Any], None], atomic_requests: None) -> None:
+    """Django refuses ATOMIC_REQUESTS around an async view itself, before any lock is asked for."""
+
     async def get(self: Any, request: HttpRequest) -> HttpResponse:
         return ANSWER()
 
     routes(subclass(View, get=method_decorator(LOCK)(get)).as_view())
-    assert found() == ["pooling.E006"]
+    gc.collect()
+    (message,) = run_checks(tags=["pooling"])
+    assert message.id == "pooling.E006"
+    assert "RuntimeError of Django" in message.msg
+    assert "name='dispatch'" in str(message.hint)
+    assert "atomic=False" not in str(message.hint)
+    with pytest.raises(RuntimeError, match="ATOMIC_REQUESTS"):
+        Client().get("/it")
     routes(method_decorator(LOCK, name="dispatch")(subclass(View, get=get)).as_view())
     assert found() == []
+    assert not fails()
+
+
+def test_what_is_no_pattern_is_left_to_the_check_of_django(routes: Callable[[Any], None]) -> None:
+    routes(of_class(on_method(ATOMIC, LOCK)).as_view())
+    get_resolver().url_patterns.append("about/")  # type: ignore[arg-type]
+    assert found() == ["pooling.E007"]
+    assert "urls.E004" in [message.id for message in run_checks(tags=["urls"])]
+
+
+def test_a_urlconf_that_cannot_be_imported_says_so(routes: Callable[[Any], None]) -> None:
+    with override_settings(ROOT_URLCONF="there.is.none"), pytest.raises(ModuleNotFoundError, match="'there'"):
+        found()
 
 
 def function(*decorators: Decorator) -> Any:
