@@ -208,13 +208,14 @@ class Proxy:
                 if way == "down" and self.drop_after is not None:
                     data = data[: max(0, self.drop_after - link.down)]
                 while way == "down" and self.drip and len(data) > 1:
-                    sink.sendall(data[:1])
                     link.down += 1
+                    sink.sendall(data[:1])
                     data = data[1:]
                     if link.gone.wait(self.drip):
                         return
-                sink.sendall(data)
+                # Counted first: who has seen the data may rely on the number.
                 setattr(link, way, getattr(link, way) + len(data))
+                sink.sendall(data)
                 if way == "down" and self.drop_after is not None and link.down >= self.drop_after:
                     link.cut()
                     return

@@ -50,7 +50,7 @@ def put(store: Any) -> bool:
 def test_an_answer_that_drips_in_is_given_up_and_never_taken_for_the_next(proxy, behind):
     until(lambda: put(behind))
     until(lambda: fetched(behind) == ENTRY)
-    (link,) = proxy.links
+    link = proxy.links[-1]  # on a busy machine the first one may have been given up
     before = link.down
     proxy.drip = DRIP
     with pytest.raises(StoreUnavailable, match=r"no answer in time.*STORE_BUDGET"):
