@@ -54,5 +54,5 @@ def _read(*names: str) -> Script:
 ACQUIRE, RELEASE, LOOK, RENEW, PARTIES = (
     _read("_epochs", "_table", name) for name in ("acquire", "release", "look", "renew", "parties")
 )
-LOAD, SWAP = (_read(name) for name in ("load", "swap"))
+LOAD, SWAP, ANNOUNCE, ANNOUNCED = (_read(name) for name in ("load", "swap", "announce", "announced"))
 EPOCHS, PUT = (_read("_epochs", name) for name in ("epochs", "put"))
