@@ -201,6 +201,9 @@ class MemoryStore:
             self._announced = {name: one for name, one in self._announced.items() if now < one[1]}
             return {name: document for name, (document, _) in self._announced.items()}
 
+    def trouble(self) -> str:
+        return ""
+
     def clear(self) -> None:
         with self._mutex:
             self._entries.clear()

@@ -182,6 +182,10 @@ class Store(Protocol):
         """What stands now, by name. Not one step: what is announced meanwhile may be in it or not."""
         ...
 
+    def trouble(self) -> str:
+        """Why the store cannot be reached just now, a sentence; "" if nothing is known of that. Asks nobody."""
+        ...
+
     def clear(self) -> None:
         """Remove all entries and epochs. Locks stay: they belong to running requests."""
         ...

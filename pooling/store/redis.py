@@ -245,6 +245,9 @@ class RedisStore:
             found.update({name: one for name, one in zip(some, documents, strict=True) if one is not None})
         return found
 
+    def trouble(self) -> str:
+        return self._wire.breaker.trouble
+
     def clear(self) -> None:
         # Not one step, and need not be: an entry whose epoch is gone already counts for nothing.
         for kind in (self._epochs, self._entries):
