@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
         ),
     ),
-    (("management",), ("templatetags",)),
+    (("management",), ("templatetags",), ("testing",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.
@@ -39,6 +39,7 @@ ONLY_FROM: dict[str, tuple[str, ...]] = {
     "MySQLdb": ("backends.mysql.driver",),
     "redis": ("store._driver",),
     "django_redis": (),
+    "pytest": ("testing.fixtures",),
 }
 
 
