@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
             *("containers", "sightings", "fragments"),
             *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
+            *("routes", "warming"),
         ),
     ),
     (("management",), ("templatetags",), ("testing",)),
