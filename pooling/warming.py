@@ -98,11 +98,8 @@ def warm(pages: Iterable[Page], *, headers: Mapping[str, str] | None = None, job
     ``headers`` are sent with each request. ImproperlyConfigured if the site's WSGI application cannot be loaded.
     """
     request = _Request(get_internal_wsgi_application(), dict(headers or {}))
-    pool = ThreadPoolExecutor(jobs, thread_name_prefix="pooling-warm")
-    try:
-        yield from pool.map(request.make, pages)
-    finally:
-        pool.shutdown(cancel_futures=True)  # also when nobody wants the rest, such as after Ctrl-C
+    with ThreadPoolExecutor(jobs, thread_name_prefix="pooling-warm") as pool:
+        yield from pool.map(request.make, pages)  # which gives up the rest when it is not asked for, as after Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ class _Request:
             why = f"{type(error).__name__}: {error}"
             return Warmed(page, "failed", why=why, seconds=time.perf_counter() - began)
         finally:
-            connections.close_all()  # this thread's own
+            connections.close_all()  # this thread's: who raises has sent no `request_finished`, which does it otherwise
         return answer.judged(page, time.perf_counter() - began)
 
     def environ(self, page: Page) -> dict[str, Any]:

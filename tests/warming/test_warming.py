@@ -325,6 +325,18 @@ def test_it_is_a_request_like_others_and_leaves_nothing_open(one: Note) -> None:
     assert stats["pool_available"] == stats["pool_size"]
 
 
+def test_who_raises_keeps_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "entered", [Note.objects.count, lambda: 1 / 0])
+    page = warming.page("/meets/1", "http://testserver")
+    with override_settings(DEBUG_PROPAGATE_EXCEPTIONS=True):
+        results = warming.warm([page], jobs=1)
+        assert next(results).why == "ZeroDivisionError: division by zero"
+        connection.close()
+        stats = connection.pool.get_stats()  # type: ignore[attr-defined]
+        assert stats["pool_available"] == stats["pool_size"]  # although the thread is still there
+        assert list(results) == []
+
+
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     start_response("299 Own", [("X-Path", environ["PATH_INFO"])])
     return []
