@@ -11,6 +11,7 @@ from django.urls import clear_url_caches
 from pooling import runtime
 
 from .. import stores
+from . import settings as ours
 from . import site
 
 
@@ -22,16 +23,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def site_and_store(
     request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch, redis_url: str
 ) -> Iterator[str]:
-    settings.ROOT_URLCONF = "tests.warming.site"
-    settings.ALLOWED_HOSTS = ["testserver"]
-    settings.LANGUAGES = [("en", "English"), ("de", "German"), ("fr", "French")]
-    settings.LANGUAGE_CODE = "en"
-    settings.MIDDLEWARE = [
-        "tests.warming.site.noting",
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.locale.LocaleMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-    ]
+    for name in ours.OURS:
+        setattr(settings, name, getattr(ours, name))
     kind = stores.kind(request)
     stores.use(kind, settings, monkeypatch, redis_url)
     site.seen.clear()

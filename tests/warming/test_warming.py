@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from pooling.testing import assertCached, assertNotCached
 from tests.app.models import Note
 
 from . import site
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -142,6 +147,23 @@ def test_what_is_written_afterwards_is_dropped(one: Note) -> None:
         response = Client().get(page)
         assertNotCached(response)
         assert response.content == b"two"
+
+
+def test_the_site_s_processes_find_what_the_command_s_has_made(site_and_store: str, redis_url: str) -> None:
+    command = [sys.executable, "-m", "django", "pooling", "warm", "/words?a=1", "/greeting", "--language", "de"]
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.warming.settings", "WARMING_REDIS_URL": redis_url}
+    if site_and_store == "memory":
+        del environment["WARMING_REDIS_URL"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 pages: 2 stored" in done.stdout
+    for path in ("/words?a=1", "/greeting"):
+        response = Client().get(path, headers={"accept-language": "de"})
+        if site_and_store == "redis":
+            assertCached(response)
+        else:
+            assertNotCached(response)
+    assert ("of no use to the site" in done.stderr) == (site_and_store == "memory")
 
 
 # -- what it says
