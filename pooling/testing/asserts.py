@@ -15,6 +15,10 @@ from typing import Any, NoReturn
 from ..cache.status import Told, read
 from . import advice
 
+# What unittest and pytest leave out of a traceback: it ends in the test, where the assertion stands.
+__unittest = True
+__tracebackhide__ = True
+
 
 def assertCached(response: Any, msg: str = "") -> None:
     """The answer came from the cache and was up to date: the view did not run for it."""

@@ -249,8 +249,7 @@ def test_one_that_is_skipped_or_fails_leaves_nothing_either() -> None:
             raise self.skipTest("for the test")
 
         def test_c(self) -> None:
-            self.client.get("/plain")
-            self.fail("own failure")
+            self.assertCached(self.client.get("/plain"))
 
         def test_d(self) -> None:
             self.assertStored(self.client.get("/plain"))
@@ -258,6 +257,8 @@ def test_one_that_is_skipped_or_fails_leaves_nothing_either() -> None:
     before = runtime.store()
     result = run(Pages)
     assert (len(result.skipped), len(result.failures), len(result.errors)) == (2, 1, 0)
+    assert "Expected cached" in result.failures[0][1]
+    assert "asserts.py" not in result.failures[0][1]
     assert runtime.store() is before
 
 
@@ -345,6 +346,11 @@ test_b = test_a
 left = []
 
 
+def test_fails(pooling_isolated, settings):
+    settings.ROOT_URLCONF = "tests.cache.views"
+    assertCached(Client().get("/plain"))
+
+
 def test_c(pooling_isolated):
     left.append(locked(writes=["notes/7"], atomic=False))
     left[0].__enter__()
@@ -358,5 +364,7 @@ def test_the_fixture(surroundings: str, tmp_path: Path) -> None:
     file.write_text(inspect.cleandoc(FIXTURE))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "3 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 3 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "Expected cached, but it was made by the view" in done.stdout
+    assert "asserts.py" not in done.stdout  # the traceback ends in the test
     assert "test_c a lock is still held" in done.stdout
