@@ -71,10 +71,11 @@ def page(address: str, site: str, language: str = "") -> Page:
 
 
 def site_of(parts: SplitResult) -> str:
-    """Scheme and host. ValueError if one of them is missing."""
+    """Scheme and host, as browsers send them: without the port that the scheme has anyway. ValueError if one of them is
+    missing."""
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or parts.port == 0:
         raise ValueError(f"{parts.geturl()!r} names no site such as https://shop.example.")
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':' + _PORTS[parts.scheme])}"
 
 
 def scheme() -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, OutputWrapper
 from django.utils import translation
 
@@ -43,6 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--host",
+        metavar="HOST",
         help="as visitors write it, such as shop.example or https://shop.example:8443; default: the first of "
         "ALLOWED_HOSTS, with https if the settings speak of it",
     )
@@ -53,7 +55,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="CODE",
         help="each page in this language, which LocaleMiddleware is told by Accept-Language; may be repeated",
     )
-    parser.add_argument("--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'")
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="'NAME: VALUE'",
+        help="sent with each request; may be repeated",
+    )
     parser.add_argument("--jobs", type=_jobs, default=4, metavar="N", help="at a time; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -68,13 +77,15 @@ def run(out: OutputWrapper, err: OutputWrapper, **options: Any) -> None:
             "POOLING['CACHE_ALIAS'] names the store in memory: pages are stored in this process only, end with it, and "
             "are of no use to the site. A django-redis alias is shared."
         )
-    headers = dict(options["header"])
     done = []
-    for one in warming.warm(pages, headers=headers, jobs=options["jobs"]):
-        done.append(one)
-        if not options["json"]:
-            out.write(_line(one))
-            out.flush()
+    try:
+        for one in warming.warm(pages, headers=dict(options["header"]), jobs=options["jobs"]):
+            done.append(one)
+            if not options["json"]:
+                out.write(_line(one))
+                out.flush()
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from error
     out.write(_as_json(done) if options["json"] else _sum(done))
     if not all(one.ok for one in done):
         raise SystemExit(1)

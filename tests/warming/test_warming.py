@@ -91,6 +91,21 @@ def test_another_host_or_scheme_is_another_page() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "site"),
+    [
+        ("https://Shop.Example:443", "https://shop.example"),
+        ("http://shop.example:80/", "http://shop.example"),
+        ("http://shop.example:443", "http://shop.example:443"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_a_host_is_what_browsers_make_of_it(host: str, site: str) -> None:
+    with override_settings(ALLOWED_HOSTS=["*"]):
+        (record,) = json.loads(run("--json", "/words", "--host", host)[1])
+    assert (record["url"], record["state"]) == (site + "/words", "stored")
+
+
+@pytest.mark.parametrize(
     ("overridden", "url"),
     [
         ({}, "http://testserver"),
@@ -367,6 +382,9 @@ def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 def test_it_is_the_application_that_the_settings_name() -> None:
     with override_settings(WSGI_APPLICATION="tests.warming.test_warming.application"):
         assert warmed("/words")["/words"]["status"] == 299
+    site.seen.clear()
+    with override_settings(WSGI_APPLICATION="tests.warming.nowhere"):
+        assert "could not be loaded" in refused("/words")
 
 
 def test_it_may_be_called_from_code() -> None:
