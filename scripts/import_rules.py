@@ -25,11 +25,11 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
             *("containers", "sightings", "fragments"),
             *("addresses", "flights", "single_flight", "caching", "decorators", "middleware"),
-            *("decorated", "checks", "order_checks", "nesting_checks"),
+            *("decorated", "checks", "order_checks", "nesting_checks", "routes", "warming"),
         ),
     ),
     (("status", "apps"),),
-    (("management",), ("templatetags",)),
+    (("management",), ("templatetags",), ("testing",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.
@@ -41,6 +41,7 @@ ONLY_FROM: dict[str, tuple[str, ...]] = {
     "MySQLdb": ("backends.mysql.driver",),
     "redis": ("store._driver",),
     "django_redis": (),
+    "pytest": ("testing.fixtures",),
 }
 
 
