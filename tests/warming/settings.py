@@ -20,6 +20,8 @@ MIDDLEWARE = [
 ]
 OURS = ("ROOT_URLCONF", "ALLOWED_HOSTS", "LANGUAGES", "LANGUAGE_CODE", "MIDDLEWARE")
 
+if name := os.environ.get("WARMING_DATABASE"):
+    DATABASES["default"]["NAME"] = name  # noqa: F405
 if url := os.environ.get("WARMING_REDIS_URL"):
     CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}}
     POOLING = {"STORE_BUDGET": 10}  # which a busy machine does not exceed either

@@ -166,9 +166,12 @@ def test_what_is_written_afterwards_is_dropped(one: Note) -> None:
 
 def test_the_site_s_processes_find_what_the_command_s_has_made(site_and_store: str, redis_url: str) -> None:
     command = [sys.executable, "-m", "django", "pooling", "warm", "/words?a=1", "/greeting", "--language", "de"]
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.warming.settings", "WARMING_REDIS_URL": redis_url}
-    if site_and_store == "memory":
-        del environment["WARMING_REDIS_URL"]
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.warming.settings",
+        "WARMING_DATABASE": connection.settings_dict["NAME"],
+        "WARMING_REDIS_URL": redis_url if site_and_store == "redis" else "",
+    }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "2 pages: 2 stored" in done.stdout
