@@ -165,6 +165,10 @@ def _learn(
     found = {group.decode(): bool(deep) for group, _, deep in rows}
     known.update(found)
     missing = [group for group in wanted if group not in found]
+    for group in missing:
+        # What was known of it went with a transaction that was rolled back, or with a purge. Believed, a mark that is
+        # not there any more would not be made again.
+        known.pop(group, None)
     if missing:
         create(cursor, missing, known)
 

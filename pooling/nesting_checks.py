@@ -7,11 +7,12 @@ only, and so are calls through other objects or functions.
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -167,8 +168,11 @@ def _calls(func: Any, layers: Sequence[Layer], site: Site, ranks: Mapping[str, i
         return
     callees: dict[str, list[Spec]] = {}
     for name in code.co_names:
-        specs = [layer.spec for layer in site.layers(body.__globals__.get(name)) if layer.spec is not None]
-        if specs:
+        value = body.__globals__.get(name)
+        # By its type, and nothing else is asked of it: a lazy object would be evaluated, a proxy call its server.
+        if issubclass(type(value), (FunctionType, functools.partial)) and (
+            specs := [layer.spec for layer in site.layers(value) if layer.spec is not None]
+        ):
             callees[name] = specs
     awaits = inspect.iscoroutinefunction(body)
     for name, line, awaited in called(code) if callees else ():

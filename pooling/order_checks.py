@@ -40,10 +40,11 @@ def _refuses(layer: Layer, alias: str) -> bool:
 
 
 def check_transactions(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E006, E007."""
+    """E006, E007, W010."""
     if (site := seen()) is None:
         return []
-    found = [_transaction_outside(func, site.layers(func)) for func in site.functions]
+    answering = {id(func) for view in site.views for func in (view, *handlers(view))}
+    found = [_transaction_outside(func, site.layers(func), id(func) in answering) for func in site.functions]
     found += [message for view in site.views for message in _holds_on_handlers(view, site)]
     return once(found)
 
@@ -70,7 +71,8 @@ def _holds_on_handlers(view: Any, site: Site) -> Iterator[CheckMessage]:
                 break
 
 
-def _transaction_outside(func: Any, layers: list[Layer]) -> CheckMessage | None:
+def _transaction_outside(func: Any, layers: list[Layer], answering: bool) -> CheckMessage | None:
+    """``answering``: it answers requests. Other functions may be called in a hold that has all that they ask for."""
     opened: list[str] = []
     for layer in layers:
         if layer.spec is None:
@@ -79,13 +81,14 @@ def _transaction_outside(func: Any, layers: list[Layer]) -> CheckMessage | None:
         refused = [alias for alias in opened if _refuses(layer, alias)]
         if not refused:
             return None  # what is further in may be covered by this hold, or be in a transaction of its own
-        return Error(
+        return (Error if answering else Warning)(
             f"{layer.spec.what}() of {name_of(func)} is inside transaction.atomic() on {refused[0]!r}: the snapshot "
-            f"may be older than the lock, so each call ends in a LockOrderError.",
+            f"may be older than the lock, so each call {'' if answering else 'outside of a hold of its groups '}ends "
+            f"in a LockOrderError.",
             hint=f"Put {layer.spec.what}() above transaction.atomic(), or leave that out: {layer.spec.what}() opens "
             f"the transaction itself.",
             obj=name_of(func),
-            id="pooling.E007",
+            id="pooling.E007" if answering else "pooling.W010",
         )
     return None
 

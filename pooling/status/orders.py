@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import threading
 from typing import Any
 
 from pooling import conf, runtime
+from pooling._forks import after_in_child
 from pooling.errors import StoreUnavailable
 from pooling.store.protocol import Store
 
@@ -36,9 +38,9 @@ def drain(pool: str, process: str | None = None) -> int:
     """
     order = {"id": secrets.token_hex(8), "do": "drain", "pool": pool, "process": process}
     store = runtime.store()
+    _note(str(order["id"]))  # before it is given: the publisher's next turn must not do it again
     if store.shared and process != here.process_id():
         _give(store, order)
-    _done.add(str(order["id"]))
     return _carry_out(order)
 
 
@@ -54,15 +56,25 @@ def _give(store: Store, order: dict[str, Any]) -> None:
 
 def obey(store: Store, begin: bool = False) -> None:
     """Carry out what was not yet. ``begin``: only note what stands there, for a process that has just started."""
-    global _done
-    standing = _read(store.load(KEY)[0])
-    fresh = [one for one in standing if one["id"] not in _done]
-    _done = {one["id"] for one in standing}
-    for order in fresh if not begin else ():
-        _carry_out(order)
+    for order in _read(store.load(KEY)[0]):
+        if _note(str(order["id"])) and not begin:
+            _carry_out(order)
 
 
-_done: set[str] = set()
+_REMEMBERED = 1000  # far more than are ever given while one stands
+_done: dict[str, None] = {}  # in the order in which they were met
+_mutex = threading.Lock()
+
+
+def _note(order: str) -> bool:
+    """Remember that it is done; was it not?"""
+    with _mutex:
+        if order in _done:
+            return False
+        _done[order] = None
+        if len(_done) > _REMEMBERED:
+            del _done[next(iter(_done))]
+        return True
 
 
 def _carry_out(order: dict[str, Any]) -> int:
@@ -84,3 +96,11 @@ def _read(document: bytes) -> list[dict[str, Any]]:
         return [one for one in found if {"id", "do", "pool", "process", "until"} <= one.keys()]
     except (ValueError, TypeError, AttributeError):
         return []
+
+
+def _after_fork_in_child() -> None:
+    global _mutex
+    _mutex = threading.Lock()
+
+
+after_in_child(_after_fork_in_child)

@@ -27,6 +27,7 @@ from . import here, orders, recent
 logger = logging.getLogger("pooling.status")
 
 PREFIX = "process:"
+_UID = "pooling.status"
 _GONE = 0.001  # seconds for which the last word of a process stands
 
 
@@ -77,16 +78,15 @@ class Publisher:
 
 _mutex = threading.Lock()
 _publisher: Publisher | None = None
+_begun = False  # was there a first request or connection in this process?
 
 
 def start() -> Publisher | None:
     """Publish from now on; None where there is nobody to tell, or POOLING["PUBLISH_SECONDS"] is 0."""
     global _publisher
-    settings = conf.settings()
-    if not settings.PUBLISH_SECONDS or not settings.ENABLED:
-        return None
     try:
-        if not runtime.store().shared:
+        settings = conf.settings()
+        if not settings.PUBLISH_SECONDS or not settings.ENABLED or not runtime.store().shared:
             return None
     except ImproperlyConfigured:
         return None  # the checks say so
@@ -114,28 +114,28 @@ def stop() -> None:
 def watch() -> None:
     """Start with the first request or connection: what only imports the site, and what forks, has no thread."""
     recent.listen()
-    request_started.connect(_begin, dispatch_uid="pooling.status")
-    connection_created.connect(_begin, dispatch_uid="pooling.status")
+    request_started.connect(_begin, dispatch_uid=_UID)
+    connection_created.connect(_begin, dispatch_uid=_UID)
 
 
 def _begin(**kwargs: Any) -> None:
-    # Once: no later request pays for it.
-    _leave()
-    if not hasattr(sys.modules.get("django.core.mail"), "outbox"):  # in Django's test environment nobody looks
-        start()
-
-
-def _leave() -> None:
-    request_started.disconnect(dispatch_uid="pooling.status")
-    connection_created.disconnect(dispatch_uid="pooling.status")
+    global _begun
+    if not _begun:
+        _begun = True
+        connection_created.disconnect(dispatch_uid=_UID)  # no later checkout pays for it
+        if not hasattr(sys.modules.get("django.core.mail"), "outbox"):  # in Django's test environment nobody looks
+            start()
 
 
 def _after_fork_in_child() -> None:
-    global _mutex, _publisher
+    global _mutex, _publisher, _begun
     _mutex = threading.Lock()
-    if _publisher is not None:  # its thread has stayed in the parent
-        _publisher = None
-        watch()
+    _publisher, _begun = None, False  # the thread has stayed in the parent
+    # Another thread may have been inside of the signal when this one forked, and will never leave it. Then the child's
+    # first request has to do; that one's receiver was never taken out.
+    if connection_created.lock.acquire(blocking=False):
+        connection_created.lock.release()
+        connection_created.connect(_begin, dispatch_uid=_UID)
 
 
 after_in_child(_after_fork_in_child)

@@ -42,8 +42,12 @@ def started_over() -> Iterator[None]:
         stats.reset()
         containers.forget_warnings()
         fences.forget()  # their rows went with the last test's
+        before = frames.current.get()
         frames.current.set(())  # a hold that somebody forgot in this context is not this test's
-        yield
+        try:
+            yield
+        finally:
+            frames.current.set(before)
 
 
 def assertNoLockHeld(test: str = "") -> None:

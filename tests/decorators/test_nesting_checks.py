@@ -234,6 +234,28 @@ def test_a_handler_calls_inside_the_hold_of_its_class(module: Callable[..., Any]
         Client().get("/it")
 
 
+class Untouchable:
+    """Like a lazy object or a proxy of a server: whatever is asked of it does something."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"asked for {name}")
+
+    def __call__(self) -> None:
+        raise AssertionError("called")
+
+
+def test_nothing_is_asked_of_what_a_view_merely_uses(monkeypatch: pytest.MonkeyPatch, routes: Routes) -> None:
+    monkeypatch.setitem(globals(), "something", Untouchable())
+
+    @lock("b")
+    def view(request: HttpRequest) -> HttpResponse:
+        something.attribute  # type: ignore[name-defined]  # noqa: B018, F821
+        return HttpResponse(something())  # type: ignore[name-defined]  # noqa: F821
+
+    routes(view)
+    assert found() == []
+
+
 def test_calls_are_told_from_other_uses() -> None:
     def body() -> Any:
         one(two, three.four(), [five() for _ in six()])  # type: ignore[name-defined]  # noqa: F821

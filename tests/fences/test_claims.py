@@ -271,6 +271,19 @@ def test_rows_that_were_purged_are_made_again() -> None:
     assert tokens()["a/b"] == NEW
 
 
+def test_a_mark_that_was_rolled_back_is_made_again() -> None:
+    with transaction.atomic():
+        fences.prepare("default", [], ["a/b"])
+        fences.claim("default", [], ["a/b"], 1)
+        transaction.set_rollback(True)
+    assert tokens() == {}
+    with transaction.atomic():
+        fences.claim("default", [], ["a/b"], NEW)
+    fences.forget()  # as another process
+    with pytest.raises(FenceRejected):
+        write(OLD, ["a"])
+
+
 def test_what_another_process_made_below_is_noticed() -> None:
     write(OLD, ["a"])
     remembered = {key: dict(value) for key, value in fences._deep.items()}

@@ -6,6 +6,8 @@ import json
 import os
 
 import pytest
+from django.db.backends.signals import connection_created
+from django.test import Client
 
 from pooling import runtime
 from pooling.status import fleet, here, orders, publisher
@@ -90,12 +92,31 @@ def test_no_thread_where_there_is_nobody_to_tell(settings):
     assert publisher.start() is None
 
 
-def test_nothing_is_started_by_requests_of_tests(client):
+@pytest.fixture
+def begun_anew(monkeypatch):
+    """As before the first request of a process."""
+    monkeypatch.setattr(publisher, "_begun", False)
     publisher.watch()
-    from django.test import Client
 
+
+def test_nothing_is_started_by_requests_of_tests(begun_anew):
     Client().get("/nowhere")
     assert publisher._publisher is None
+
+
+def test_wrong_settings_are_the_business_of_the_checks(begun_anew, settings, monkeypatch):
+    monkeypatch.delattr("django.core.mail.outbox")
+    settings.POOLING = {"NO_SUCH_KEY": 1}
+    assert Client().get("/nowhere").status_code == 404
+    assert publisher._publisher is None
+
+
+def test_a_fork_does_not_wait_for_a_thread_that_was_inside_of_the_signal():
+    with connection_created.lock:
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            os._exit(0)  # its hooks have run
+    until(lambda: os.waitpid(child, os.WNOHANG)[0] == child)
 
 
 def test_a_forked_child_publishes_for_itself(client):
@@ -149,6 +170,9 @@ def test_orders_are_carried_out_once_by_those_whom_they_are_for(monkeypatch):
     orders.obey(store)
     assert (one.drained, other.drained) == (2, 1)
     assert orders.drain("replica", "web:1:other") == 0
+    for _ in range(2 * orders._REMEMBERED):
+        assert orders._note(os.urandom(8).hex())
+    assert len(orders._done) == orders._REMEMBERED
     # Who begins now has nothing to do with what was ordered before.
     orders._done.clear()
     orders.obey(store, begin=True)

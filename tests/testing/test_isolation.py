@@ -163,6 +163,15 @@ def test_a_forked_child_is_inside(surroundings: str) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_holds_around_it_are_there_again_after_it() -> None:
+    with locked(writes=["around"], atomic=False):
+        held = frames.current.get()
+        assert held
+        with isolated(), locked(writes=["a"], atomic=False):  # not against the order: nothing is held in here
+            pass
+        assert frames.current.get() == held
+
+
 def test_it_can_be_nested() -> None:
     with isolated():
         get()

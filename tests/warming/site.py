@@ -127,6 +127,7 @@ urlpatterns = [
     path("50%/größe~a,b", words),
     re_path(r"^maybe(?:-not)?$", words),
     re_path(r"^archive/(\d+)$", words),
+    re_path(r"^(?:new|old)-paths$", words),  # alternatives: Django cannot tell what it leads to
     path("words", words),
     path("words", words),
     path("chosen", chosen),
