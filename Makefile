@@ -15,7 +15,7 @@ help:
 	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date, the manual without a broken link'
 	@echo 'make manual        the manual: .run/manual/index.html'
 	@echo 'make faults        a bank and a cache under faults, invariants, pictures in .run/faults (ARGS="--seed 7 --seconds 60")'
-	@echo 'make bench         the pool and the locks beside their peers (ARGS="--only request --rounds 9"; ARGS=--readme)'
+	@echo 'make bench         the pool, the locks and the cache beside their peers (ARGS="--only request --rounds 9"; ARGS=--readme)'
 	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend,'
 	@echo '                   COMPARE=1 on both; RELEASE=transaction, START_TRANSACTION=1: these options of the pool;'
 	@echo '                   TMPDIR=/dev/shm keeps the data in memory)'

@@ -21,7 +21,7 @@ FIGURES = re.compile(r"(<!-- figures of the pool -->\n).*?(<!-- end of figures -
 # Those that also write JSON, and take --json for it.
 POOL_TABLES = ("checkout", "request", "queueing", "restart", "connects", "idle")
 TABLES = (*POOL_TABLES, "fence")
-OTHERS = ("release", "locks", "scale", "cache")
+OTHERS = ("release", "locks", "scale", "cache", "crowd", "outage")
 OF_THE_POOL = (*POOL_TABLES, "release")
 
 

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("Django", "mysqlclient", "psycopg-pool", "SQLAlchemy", "django-db-connection-pool")
+PACKAGES = (
+    *("Django", "mysqlclient", "psycopg-pool", "SQLAlchemy", "django-db-connection-pool"),
+    *("django-redis", "django-cacheops", "dogpile.cache"),
+)
 
 
 @dataclass(frozen=True)
