@@ -27,6 +27,7 @@ BENCH = [
     "python-redis-lock>=4",
     "django-cacheops>=7",
     "dogpile.cache>=1.3",
+    "matplotlib>=3.9",
 ]
 BROWSER = ["playwright>=1.49"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.7", "mkdocstrings[python]>=1", "PyYAML>=6"]

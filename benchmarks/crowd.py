@@ -65,7 +65,9 @@ def run(rounds: int) -> report.Table:
         f"{PROCESSES} processes of {THREADS} threads ask at once for a page that takes {WORK * 1000:.0f} ms to make, "
         f"median of {rounds} interleaved rounds."
     )
-    table = report.Table(about, ["", "made", "last answer, ms", "not to be kept: made", "last answer, ms"])
+    table = report.Table(
+        about, ["", "made", "last answer, ms", "not to be kept: made", "last answer, ms"], title="A crowd on one page"
+    )
     kinds = [kind for kind, module in PEERS.items() if find_spec(module) is not None]
     table.absent += [f"{kind}: not installed" for kind in PEERS if kind not in kinds]
     made: timing.Rounds = {kind: [] for kind in kinds}
@@ -94,7 +96,6 @@ def run(rounds: int) -> report.Table:
         finally:
             for crowd in crowds.values():
                 crowd.end()
-    table.raw = {"made": made, "last": last, "made, private": made_private, "last, private": last_private}
     for kind in kinds:
         cells = [kind, f"{statistics.median(made[kind]):g}", f"{statistics.median(last[kind]) * 1000:.0f}"]
         if kind in made_private:
@@ -108,11 +109,8 @@ def run(rounds: int) -> report.Table:
         report.Bar("last answer beside making the page once", statistics.median(last[POOLING]) / WORK, 1.6),
         report.Bar("the same, not to be kept", statistics.median(last_private[POOLING]) / WORK, 2),
     ]
-    for kind in kinds:
-        if kind != POOLING:
-            table.loses(timing.beside(last, POOLING, kind), kind, "in the last answer of a page that is not there")
-        if kind != POOLING and kind in last_private:
-            table.loses(timing.beside(last_private, POOLING, kind), kind, "in the last answer of one not to be kept")
+    table.compare("The last answer of a crowd", "s", last)
+    table.compare("The last answer of a crowd, not to be kept", "s", last_private)
     return table
 
 

@@ -35,7 +35,7 @@ class Settings:
     ``FENCE``             with Redis: transactions of views that write claim their groups in the database.
     ``ON_STORE_DOWN``     "refuse": while Redis is down, views that write raise StoreUnavailable. "fence": they go on,
                           kept apart by the rows of their fences.
-    ``STORE_BUDGET``      seconds that one request to Redis may take, connecting included.
+    ``STORE_BUDGET``      seconds that one request to Redis may take in all, from connecting to the end of its answer.
     ``ENTRY_BYTES``       bytes of the largest answer that is stored; larger ones are delivered and not stored.
     ``NEAR_CACHE_BYTES``  bytes of pages that each process keeps in its memory; 0: none.
     ``NEAR_HEARTBEAT``    seconds by which a page of ``level="near"`` may be older than the last write at most.
@@ -43,6 +43,8 @@ class Settings:
                           that change the page for each visitor.
     ``ORDER_LEARNING``    "log" or "raise": learn in which order groups and transactions are asked for, and report what
                           may deadlock. None: "log" with DEBUG or in tests, else nothing. False: nothing.
+    ``PUBLISH_SECONDS``   each process tells the store so often how it is, for the status page of all; 0: never. With a
+                          store in memory there is nothing to tell, and no thread is started.
     ``ENABLED``           False: no locks, no cache, views just run.
     """
 
@@ -60,6 +62,7 @@ class Settings:
     NEAR_HEARTBEAT: float = 1.0
     ETAGS: bool = True
     ORDER_LEARNING: bool | str | None = None
+    PUBLISH_SECONDS: float = 5.0
     ENABLED: bool = True
 
     @cached_property
@@ -167,6 +170,7 @@ _VALIDATORS = {
     "NEAR_HEARTBEAT": _seconds,
     "ETAGS": _flag,
     "ORDER_LEARNING": _order_learning,
+    "PUBLISH_SECONDS": lambda key, value: seconds(f"POOLING[{key!r}]", value, zero=True),
     "ENABLED": _flag,
 }
 
