@@ -14,7 +14,7 @@ help:
 	@echo '                   what it looked like is in .run/browser'
 	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date, the manual without a broken link'
 	@echo 'make manual        the manual: .run/manual/index.html'
-	@echo 'make faults        a bank under faults, its invariants, pictures in .run/faults (ARGS="--seed 7 --seconds 60")'
+	@echo 'make faults        a bank and a cache under faults, invariants, pictures in .run/faults (ARGS="--seed 7 --seconds 60")'
 	@echo 'make bench         pool, locks and cache beside their peers; data and plots in benchmarks/results'
 	@echo '                   (ARGS="--only request --rounds 9"; ARGS=--readme: also into the README and the manual)'
 	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend,'
@@ -57,7 +57,7 @@ bench: setup
 	@$(PY) -m benchmarks $(ARGS)
 
 faults: setup
-	@$(PY) -m faults $(ARGS)
+	@$(PY) -m faults $(ARGS); bank=$$?; $(PY) -m faults.cache $(ARGS) && exit $$bank
 
 django-suite: setup
 	@$(PY) -m scripts.django_suite $(if $(filter 1,$(STOCK)),--stock) $(if $(filter 1,$(COMPARE)),--compare) \

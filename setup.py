@@ -25,6 +25,8 @@ BENCH = [
     "SQLAlchemy>=2.0",
     "django-db-connection-pool>=1.2",
     "python-redis-lock>=4",
+    "django-cacheops>=7",
+    "dogpile.cache>=1.3",
     "matplotlib>=3.9",
 ]
 BROWSER = ["playwright>=1.49"]

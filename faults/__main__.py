@@ -30,9 +30,7 @@ def plans(seed: str, seconds: float) -> list[Plan]:
 def carry_out(plan: Plan, folder: Path, out: Path) -> Result:
     """Run it, with the servers' data in ``folder``, and write its picture into ``out``."""
     result = run(plan, folder)
-    out.mkdir(parents=True, exist_ok=True)
-    name = "".join(sign if sign.isalnum() else "-" for sign in plan.name).strip("-")
-    (out / f"{name}.svg").write_text(picture.draw(result), encoding="utf-8")
+    picture.write(out, plan.name, plan.seed, result.events, result.told, result.marks, "lost update")
     return result
 
 

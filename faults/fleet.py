@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .history import Event, History
@@ -18,15 +18,16 @@ DEADLINE = 30.0  # seconds, for what must happen soon
 
 
 class Process:
-    """One worker. ``number`` is its lane; a successor after a kill has the same lane and another ``name``."""
+    """One worker, ``python -m`` ``module``. ``number`` is its lane; a successor after a kill has the same lane and
+    another ``name``."""
 
     def __init__(
-        self, number: int, name: str, seed: str, lease: float, env: Mapping[str, str], history: History
+        self, number: int, name: str, module: str, seed: str, lease: float, env: Mapping[str, str], history: History
     ) -> None:
         self.number = number
         self._history = history
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "faults.worker", name, seed, str(lease)],
+            [sys.executable, "-m", module, name, seed, str(lease)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **env},
@@ -49,6 +50,11 @@ class Process:
                 return False
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
         return True
+
+    def stop(self) -> None:
+        """Have it stand still wherever it is."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
@@ -75,14 +81,17 @@ class Process:
 
 
 class Fleet:
-    """``size`` workers. ``env`` is what they find in their environment besides ours."""
+    """A worker for each of ``envs``, which is what it finds in its environment besides ours; ``module`` runs it."""
 
-    def __init__(self, size: int, seed: str, env: Mapping[str, str], history: History) -> None:
-        self.size = size
+    def __init__(
+        self, seed: str, envs: Sequence[Mapping[str, str]], history: History, module: str = "faults.worker"
+    ) -> None:
+        self.size = len(envs)
         self.history = history
         self._seed = seed
-        self._env = env
-        self._started = [0] * size
+        self._envs = envs
+        self._module = module
+        self._started = [0] * self.size
         self.processes: list[Process] = []
 
     def start(self, lease: float) -> None:
@@ -115,4 +124,5 @@ class Fleet:
 
     def _new(self, number: int, lease: float) -> Process:
         self._started[number] += 1
-        return Process(number, f"{number}.{self._started[number]}", self._seed, lease, self._env, self.history)
+        name = f"{number}.{self._started[number]}"
+        return Process(number, name, self._module, self._seed, lease, self._envs[number], self.history)

@@ -6,7 +6,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import redis
 
@@ -24,18 +25,30 @@ TRIES = 3
 PATIENCE = 5.0  # seconds until a point must have been reached, or else the fault is not injected
 
 
+Faults: TypeAlias = "Mapping[str, Callable[[Any], bool]]"  # by name; says whether it was injected
+
+
 class Nemesis:
-    """Injects each of ``kinds`` (names in `FAULTS`) in an order that ``seed`` decides."""
+    """Injects faults in an order that ``seed`` decides. ``proxies`` are all ways to Redis."""
+
+    signs: ClassVar[Sequence[str]] = ("done", "granted")  # points of each worker that show that it has recovered
 
     def __init__(
-        self, seed: str, fleet: Fleet, database: PrivateDatabase, stores: servers.Stores, proxy: Proxy
+        self,
+        seed: str,
+        fleet: Fleet,
+        database: PrivateDatabase,
+        stores: servers.Stores,
+        proxies: Sequence[Proxy],
+        faults: Faults | None = None,
     ) -> None:
         self._chance = random.Random(seed)
         self._fleet = fleet
         self._history: History = fleet.history
         self._database = database
         self._stores = stores
-        self._proxy = proxy
+        self._proxies = proxies
+        self._faults = FAULTS if faults is None else faults
         self.injected: Counter[str] = Counter()
         self.slowest: dict[str, float] = {}  # seconds from the heal until each worker has committed
         self.stuck: list[str] = []
@@ -72,17 +85,17 @@ class Nemesis:
 
     def _once(self, kind: str) -> None:
         self._history.note("fault", kind=kind)
-        if FAULTS[kind](self):
+        if self._faults[kind](self):
             self.injected[kind] += 1
         healed = self._history.note("healed", kind=kind).time
         self._recovered(kind, healed)
 
     def _recovered(self, kind: str, since: float) -> None:
         """Wait until each worker has committed after this moment, and asks Redis again."""
-        late = self._fleet.all_since("done", since, LEASE + EPSILON)
-        late = late or self._fleet.all_since("granted", since, LEASE + EPSILON)
-        if late:
-            self.stuck.append(f"after {kind}: no transfer of {late} within {LEASE + EPSILON:g} s of the heal")
+        for sign in self.signs:
+            if late := self._fleet.all_since(sign, since, LEASE + EPSILON):
+                self.stuck.append(f"after {kind}: no {sign!r} of {late} within {LEASE + EPSILON:g} s of the heal")
+                break
         self.slowest[kind] = max(self.slowest.get(kind, 0.0), time.monotonic() - since)
 
     # -- processes
@@ -124,20 +137,24 @@ class Nemesis:
         return True
 
     def _cut(self) -> bool:
-        self._proxy.refuse()
-        self._proxy.cut()
+        for proxy in self._proxies:
+            proxy.refuse()
+            proxy.cut()
         time.sleep(LEASE * 1.6)
-        self._proxy.listen()
+        for proxy in self._proxies:
+            proxy.listen()
         return True
 
     def _drop_replies(self) -> bool:
         """The server has carried a script out, and nobody hears what came of it."""
         client = self._stores.client()
-        self._proxy.stall(up=False)
+        for proxy in self._proxies:
+            proxy.stall(up=False)
         before = _scripts_run(client)
         dropped = _within(PATIENCE, lambda: _scripts_run(client) > before)
-        self._proxy.cut()
-        self._proxy.go_on()
+        for proxy in self._proxies:
+            proxy.cut()
+            proxy.go_on()
         return dropped
 
     def _forget_scripts(self) -> bool:
@@ -149,8 +166,10 @@ class Nemesis:
         stores.freeze()
         seq = stores.last_token()
         lagging = _within(PATIENCE, lambda: stores.last_token() > seq)
-        self._proxy.target = stores.fail_over()
-        self._proxy.cut()
+        target = stores.fail_over()
+        for proxy in self._proxies:
+            proxy.target = target
+            proxy.cut()
         return lagging
 
     # -- the database
@@ -169,7 +188,7 @@ class Nemesis:
         return True
 
 
-FAULTS: dict[str, Callable[[Nemesis], bool]] = {
+FAULTS: Faults = {
     "stop after the grant": lambda nemesis: nemesis._stop("granted"),
     "stop after the claim": lambda nemesis: nemesis._stop("claimed"),
     "stop before the commit": lambda nemesis: nemesis._stop("commit"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from .checker import Story, calm_times
 from .history import Event
-from .run import WORKERS, Result
+
+WORKERS = 4
 
 _SECONDS = 30.0  # in one strip
 _SCALE = 40.0  # pixels for a second
@@ -25,17 +27,37 @@ _COLOURS = {
 }
 
 
-def draw(result: Result) -> str:
-    """An SVG."""
-    events = result.events
+def write(
+    out: Path,
+    name: str,
+    seed: str,
+    events: Sequence[Event],
+    told: Mapping[str, Story],
+    marks: Sequence[tuple[float, int]],
+    meaning: str,
+) -> None:
+    """`draw` into a file of this folder that is called after the run."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = "".join(sign if sign.isalnum() else "-" for sign in name).strip("-")
+    (out / f"{file}.svg").write_text(draw(f"{name}, seed {seed}", events, told, marks, meaning), encoding="utf-8")
+
+
+def draw(
+    title: str,
+    events: Sequence[Event],
+    told: Mapping[str, Story],
+    marks: Sequence[tuple[float, int]],
+    meaning: str,
+) -> str:
+    """An SVG. ``marks``, each a time and a worker, get a ring; ``meaning`` says what that is."""
     begin, end = events[0].time, events[-1].time
     strips = int((end - begin) / _SECONDS) + 1
     width, height = _MARGIN + _SECONDS * _SCALE + 10, _MARGIN + strips * _STRIP
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" font-family="sans-serif"'
         f' font-size="10"><rect width="100%" height="100%" fill="white"/>',
-        f'<text x="10" y="16" font-size="13">{escape(result.plan.name)}, seed {escape(result.plan.seed)}</text>',
-        *_legend(),
+        f'<text x="10" y="16" font-size="13">{escape(title)}</text>',
+        *_legend(meaning),
     ]
     for from_, to, kind in _faults(events):
         label = "" if kind == "no faults" else kind
@@ -52,7 +74,7 @@ def draw(result: Result) -> str:
             parts.append(f'<text x="4" y="{_lane(y, worker) + 10}" fill="#607d8b">worker {worker}</text>')
     paths: defaultdict[str, list[str]] = defaultdict(list)
     drawn: dict[tuple[str, int], tuple[int, int]] = {}
-    for from_, to, worker, kind in _bars(events, result.told):
+    for from_, to, worker, kind in _bars(events, told):
         for x, y, length, _ in _pieces(from_ - begin, to - begin):
             # A hundred holds within one pixel are one line of it.
             if drawn.get((kind, worker)) == (round(x), y) and length < 1:
@@ -62,17 +84,17 @@ def draw(result: Result) -> str:
     for kind, colour in _COLOURS.items():
         thick = 3 if kind in ("waiting", "standing still") else 9
         parts.append(f'<path d="{"".join(paths[kind])}" stroke="{colour}" stroke-width="{thick}" fill="none"/>')
-    parts += _lost(result, begin)
+    parts += _rings(marks, begin)
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _legend() -> Iterator[str]:
+def _legend(meaning: str) -> Iterator[str]:
     x = 420
     for kind, colour in _COLOURS.items():
         yield f'<rect x="{x}" y="8" width="10" height="9" fill="{colour}"/><text x="{x + 14}" y="16">{kind}</text>'
         x += 100
     yield f'<circle cx="{x + 5}" cy="12" r="5" fill="none" stroke="#d50000" stroke-width="2"/>'
-    yield f'<text x="{x + 14}" y="16">lost update</text>'
+    yield f'<text x="{x + 14}" y="16">{escape(meaning)}</text>'
 
 
 def _faults(events: Sequence[Event]) -> Iterator[tuple[float, float, str]]:
@@ -87,13 +109,13 @@ def _faults(events: Sequence[Event]) -> Iterator[tuple[float, float, str]]:
         yield from_, to, "no faults"
 
 
-def _bars(events: Sequence[Event], told: dict[str, Story]) -> Iterator[tuple[float, float, int, str]]:
+def _bars(events: Sequence[Event], told: Mapping[str, Story]) -> Iterator[tuple[float, float, int, str]]:
     """From, to, worker, what: one of `_COLOURS`."""
     following: dict[int, Event] = {}
     for event in reversed(events):  # who is stopped stands still until he says the next thing, or his successor does
         if event.point == "stopped" and event.worker in following:
             yield event.time, following[event.worker].time, event.worker, "standing still"
-        if event.point != "heard":  # said by another thread
+        if event.transfer or event.point == "stopped":  # else it is said by another thread
             following[event.worker] = event
     for story in told.values():
         held = min((story.reached[name] for name in ("granted", "claimed") if name in story.reached), default=None)
@@ -107,13 +129,11 @@ def _bars(events: Sequence[Event], told: dict[str, Story]) -> Iterator[tuple[flo
             yield held or last, last, story.worker, kind
 
 
-def _lost(result: Result, begin: float) -> Iterator[str]:
-    for finding in result.lost:
-        story = result.told.get(finding.transfer)
-        if story is not None:
-            for x, y, _, _ in _pieces(max(story.reached.values()) - begin, max(story.reached.values()) - begin):
-                centre = _lane(y, story.worker) + 7
-                yield f'<circle cx="{x:.1f}" cy="{centre}" r="6" fill="none" stroke="#d50000" stroke-width="2"/>'
+def _rings(marks: Sequence[tuple[float, int]], begin: float) -> Iterator[str]:
+    for moment, worker in marks:
+        for x, y, _, _ in _pieces(moment - begin, moment - begin):
+            centre = _lane(y, worker) + 7
+            yield f'<circle cx="{x:.1f}" cy="{centre}" r="6" fill="none" stroke="#d50000" stroke-width="2"/>'
 
 
 def _pieces(from_: float, to: float) -> Iterator[tuple[float, int, float, bool]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from .checker import KINDS
 from .run import Result
@@ -10,7 +12,30 @@ from .run import Result
 _SHOWN = 10  # findings of a run; more of them say the same
 
 
-def table(results: list[Result]) -> str:
+class Planned(Protocol):
+    """A plan, as far as `table` is concerned."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kinds(self) -> tuple[str, ...]: ...
+
+
+class Injected(Protocol):
+    """A result, as far as `table` is concerned."""
+
+    @property
+    def plan(self) -> Planned: ...
+
+    @property
+    def injected(self) -> Counter[str]: ...
+
+    @property
+    def slowest(self) -> Mapping[str, float]: ...
+
+
+def table(results: Sequence[Injected]) -> str:
     """How many of each fault were injected in each run, and how long the slowest recovery took."""
     kinds = list(dict.fromkeys(kind for result in results for kind in result.plan.kinds))
     lines = [f"{'injected; slowest recovery':28}" + "".join(f"{result.plan.name:>22}" for result in results)]

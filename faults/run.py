@@ -17,8 +17,7 @@ from .checker import Finding, Story
 from .fleet import Fleet
 from .history import Event, History
 from .nemesis import FAULTS, LEASE, Nemesis
-
-WORKERS = 4
+from .picture import WORKERS
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,12 @@ class Result:
     @property
     def lost(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.kind == checker.LOST]
+
+    @property
+    def marks(self) -> list[tuple[float, int]]:
+        """When a transfer ended that lost an update, and at which worker."""
+        told = [self.told[finding.transfer] for finding in self.lost if finding.transfer in self.told]
+        return [(max(story.reached.values()), story.worker) for story in told]
 
     @property
     def alone(self) -> int:
@@ -86,9 +91,9 @@ def run(plan: Plan, folder: Path) -> Result:
             "FAULTS_FENCE": "1" if plan.fence else "0",
             "FAULTS_ON_STORE_DOWN": plan.on_store_down,
         }
-        servers.make_bank(database, env)
-        fleet = Fleet(WORKERS, plan.seed, env, history)
-        nemesis = Nemesis(plan.seed, fleet, database, stores, proxy)
+        servers.make_tables(database, env)
+        fleet = Fleet(plan.seed, [env] * WORKERS, history)
+        nemesis = Nemesis(plan.seed, fleet, database, stores, [proxy])
         fleet.start(LEASE)
         try:
             nemesis.calm(plan.calm)

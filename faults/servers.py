@@ -1,4 +1,4 @@
-"""The servers of a run: the bank's database, and a Redis with a replica to which it can fail over."""
+"""The servers of a run: a database, and a Redis with a replica to which it can fail over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,14 @@ class Stores:
         redis.Redis.from_url(self._replica.url).replicaof(self.current.host, str(self.current.port))
 
 
-def make_bank(database: PrivateDatabase, env: Mapping[str, str]) -> None:
-    """A new bank, and the table of fences."""
+def make_tables(database: PrivateDatabase, env: Mapping[str, str], statements: Sequence[str] = TABLES) -> None:
+    """A new database with these tables, without them the bank's, and the table of fences."""
     with _connected(database) as connection:
         cursor = connection.cursor()
-        cursor.execute("DROP DATABASE IF EXISTS bank")
-        cursor.execute("CREATE DATABASE bank")
-        cursor.execute("USE bank")
-        for statement in TABLES:
+        cursor.execute("DROP DATABASE IF EXISTS faults")
+        cursor.execute("CREATE DATABASE faults")
+        cursor.execute("USE faults")
+        for statement in statements:
             cursor.execute(statement)
     command = [sys.executable, "-m", "django", "migrate", "pooling", "-v0", "--skip-checks"]
     subprocess.run(command, env={**os.environ, **env}, check=True)
@@ -87,19 +87,25 @@ def make_bank(database: PrivateDatabase, env: Mapping[str, str]) -> None:
 
 def read_bank(database: PrivateDatabase) -> tuple[dict[int, tuple[int, int]], list[Audit]]:
     """Balance and version of each account, and the audit."""
+    accounts = rows(database, "SELECT id, balance, version FROM account")
+    audit = rows(database, f"SELECT {', '.join(field.name for field in fields(Audit))} FROM audit")
+    return {number: (balance, version) for number, balance, version in accounts}, [Audit(*row) for row in audit]
+
+
+def rows(database: PrivateDatabase, query: str) -> list[Any]:
+    """What the query finds in the workers' database."""
     with _connected(database) as connection:
         cursor = connection.cursor()
-        cursor.execute("SELECT id, balance, version FROM bank.account")
-        accounts = {number: (balance, version) for number, balance, version in cursor.fetchall()}
-        cursor.execute(f"SELECT {', '.join(field.name for field in fields(Audit))} FROM bank.audit")
-        return accounts, [Audit(*row) for row in cursor.fetchall()]
+        cursor.execute("USE faults")
+        cursor.execute(query)
+        return list(cursor.fetchall())
 
 
 def kill_connections(database: PrivateDatabase) -> int:
-    """KILL every connection to the bank; how many there were."""
+    """KILL every connection of the workers; how many there were."""
     with _connected(database) as connection:
         cursor = connection.cursor()
-        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = 'bank'")
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = 'faults'")
         killed = 0
         for (number,) in cursor.fetchall():
             try:

@@ -113,6 +113,7 @@ class Pushes:
                     trouble = error
                 finally:
                     self.known.close()
+                self._wire.close()  # who asks from now on shall find out as well who has the keys
                 if stopped.is_set():
                     return
                 if isinstance(trouble, Moved):
@@ -142,6 +143,9 @@ class Pushes:
                 # Nobody publishes there. But for subscribers the server bounds what it keeps for those who do not
                 # read: or else a process that was stopped would fill its memory.
                 talk.ask(command(b"SUBSCRIBE", self._channel), budget)
+            # A value that is kept must come from the server that tells of its changes. After a failover connections to
+            # the last master may be open still, and that one may answer. Those to come are made later than this one.
+            self._wire.close()
             self.known.open()
             while not stopped.is_set():
                 asked_until = self._clock() + _IDLE

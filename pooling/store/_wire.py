@@ -122,10 +122,12 @@ class Wire:
         self.breaker.start_over()
 
     def close(self) -> None:
-        """Close the connections that are not in use. A later call opens new ones."""
-        while self._idle:
+        """Close the connections: those in use, when their requests are answered. A later call opens new ones."""
+        # Another deque, not this one emptied: what is returned to it afterwards, nobody uses any more.
+        idle, self._idle = self._idle, collections.deque()
+        while idle:
             try:
-                line = self._idle.pop()
+                line = idle.pop()
             except IndexError:
                 return  # another thread took the last one
             line.close()
@@ -180,13 +182,14 @@ class Wire:
         return answer
 
     def _ask(self, request: bytes) -> Any:
+        idle = self._idle
         try:
-            line = self._idle.pop()
+            line = idle.pop()
         except IndexError:
             return self._ask_anew(request, time.monotonic() + self.budget)
         started = time.monotonic()
         try:
-            return self._ask_at(line, request)
+            return self._ask_at(line, request, idle)
         except (Moved, Lost) as trouble:
             # Closed while it lay there, the server was restarted for instance: the others are no better. To send it
             # twice does no harm, since a request has the same effect twice as once.
@@ -200,15 +203,17 @@ class Wire:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
+            idle = self._idle  # before it is connected: `close` means it as well if it comes in between
             line = self.connect(left)
             try:
-                return self._ask_at(line, request, max(deadline - time.monotonic(), 0.001))
+                return self._ask_at(line, request, idle, max(deadline - time.monotonic(), 0.001))
             except Moved as moved:
                 self.driver.redirect(*moved.address)
         raise Slow(f"it did not answer within {self.budget:g} s (POOLING['STORE_BUDGET']).")
 
-    def _ask_at(self, line: Line, request: bytes, left: float | None = None) -> Any:
-        """On this connection, which is kept unless it failed. ``left``: seconds, if less than the whole budget."""
+    def _ask_at(self, line: Line, request: bytes, idle: collections.deque[Line], left: float | None = None) -> Any:
+        """On this connection, which is kept in ``idle`` unless it failed or all were closed meanwhile. ``left``:
+        seconds, if less than the whole budget."""
         try:
             if left is not None:
                 line.settimeout(left)
@@ -218,12 +223,18 @@ class Wire:
         except BaseException as error:
             if isinstance(error, Refused) and not error.down and not isinstance(error, Moved):
                 line.settimeout(self.budget)
-                self._idle.append(line)
+                self._keep(line, idle)
             else:
                 line.close()  # the answer may still come: the next request must not take it for its own
             raise
-        self._idle.append(line)
+        self._keep(line, idle)
         return answer
+
+    def _keep(self, line: Line, idle: collections.deque[Line]) -> None:
+        if idle is self._idle:
+            idle.append(line)
+        else:
+            line.close()
 
     def _check_version(self, line: Line) -> None:
         try:

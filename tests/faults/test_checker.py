@@ -103,7 +103,8 @@ def test_a_control_that_finds_nothing_is_a_failure() -> None:
 
 
 def test_the_picture_has_strips_of_half_a_minute_and_rings_around_lost_updates() -> None:
-    drawn = picture.draw(result({"a": story("a", waiting=1.5)}, checker.lost_updates([FIRST, FIRST])))
+    found = result({"a": story("a", waiting=1.5)}, checker.lost_updates([FIRST, FIRST]))
+    drawn = picture.draw(found.plan.name, found.events, found.told, found.marks, "lost update")
     assert "Redis &lt;wiped&gt;" in drawn
     assert drawn.count("#ffebee") == 2  # the fault goes on in the second strip
     assert drawn.count("<circle") == 1 + 2

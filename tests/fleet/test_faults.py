@@ -317,6 +317,24 @@ def test_an_interrupted_call_leaves_no_answer_for_the_next(store, monkeypatch):
     assert store.acquire(request("a")) is not None
 
 
+def test_a_connection_in_use_when_all_are_closed_is_not_used_again(store, monkeypatch):
+    store.epochs(["U:a"])
+    (line,) = store._wire._idle
+    ask = line.ask
+
+    def closing_meanwhile(words: bytes) -> Any:
+        answer = ask(words)
+        store._wire.close()
+        return answer
+
+    monkeypatch.setattr(line, "ask", closing_meanwhile)
+    store.epochs(["U:a"])
+    assert not store._wire._idle
+    assert line._connection._sock is None
+    store.epochs(["U:a"])
+    assert store._wire._idle[0] is not line
+
+
 def test_a_connection_is_not_shared_by_threads(store):
     errors: list[BaseException] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -226,6 +227,35 @@ def test_with_the_connection_all_is_forgotten_and_it_comes_back(proxy, reset):
     near.close()
 
 
+def test_what_is_known_comes_from_the_server_that_tells_of_its_changes(proxy, private_redis, tmp_path, monkeypatch):
+    """A failover while the connection is made anew: in between somebody asks the last master, which answers still."""
+    with PrivateRedis(tmp_path / "next") as following:
+        near = through(proxy, heartbeat=LONG)
+        old = learn(near)
+        ask, answered = _push._Talk.ask, []
+
+        def meanwhile(talk, request, seconds):
+            ask(talk, request, seconds)
+            if b"TRACKING" in request:
+                proxy.target = (private_redis.host, private_redis.port)
+                answered.append(near.epochs(NAMES))
+                proxy.target = (following.host, following.port)
+
+        monkeypatch.setattr(_push._Talk, "ask", meanwhile)
+        proxy.target = (following.host, following.port)
+        proxy.cut()
+        until(lambda: answered)
+        assert answered == [old]
+        until(lambda: near.known([]) == ())
+        vector = learn(near)
+        assert vector != old
+        with contextlib.closing(store_at(following.url)) as other:
+            assert other.epochs(NAMES) == vector
+            other.invalidate(NAMES)
+            forgotten(near)
+        near.close()
+
+
 class Clock:
     """`time.monotonic`, set forward at will."""
 
@@ -274,9 +304,10 @@ def test_an_answer_that_comes_late_prolongs_nothing(proxy, monkeypatch):
 
 def test_a_silent_connection_is_replaced(proxy):
     near = through(proxy, heartbeat=0.3)
+    until(lambda: near.known([]) == ())
+    (link,) = proxy.links
     learn(near)
     accepted = proxy.accepted
-    link = proxy.links[-1]
     link.forgotten = True
     until(lambda: proxy.accepted > accepted and near.known([]) == ())
     near.close()

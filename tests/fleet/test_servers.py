@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from pooling.store.redis import RedisStore
 from tests.servers import PrivateRedis
 
 from .conftest import DEADLINE, in_thread, request, store_at, until
+from .several import cluster, is_master, through, watched_over
 
 
 @pytest.fixture(autouse=True)
@@ -194,23 +194,8 @@ def test_evicted_epochs_come_back_different(tmp_path):
 
 
 def test_a_cluster_of_three(tmp_path):
-    nodes, buses = [], [free_port() for _ in range(3)]
-    for number, bus in enumerate(buses):
-        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", str(bus)]
-        node = PrivateRedis(tmp_path / f"node{number}", options=options)
-        node._command = cluster_command(node)  # type: ignore[method-assign]
-        nodes.append(node)
-    try:
-        for node in nodes:
-            node.start()
+    with cluster(tmp_path, 3) as nodes:
         clients = [redis.Redis(port=node.port) for node in nodes]
-        bounds = [0, 5461, 10923, 16384]
-        for number, client in enumerate(clients):
-            client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
-            client.execute_command("CLUSTER MEET", HOST, nodes[0].port, buses[0])
-        for client in clients:
-            until(lambda client=client: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
-            until(lambda client=client: len(client.execute_command("CLUSTER NODES")) == 3)
         for prefix in ("one", "two", "three", "four", "five"):  # their slots are on different nodes
             stores = [store_at(node.url, prefix=prefix) for node in nodes]
             for store, other in zip(stores, stores[1:] + stores[:1], strict=True):
@@ -223,9 +208,6 @@ def test_a_cluster_of_three(tmp_path):
         assert all(used), used
         for client in clients:
             client.close()
-    finally:
-        for node in nodes:
-            node.stop()
 
 
 def test_a_node_that_one_was_sent_to_and_that_is_gone_is_forgotten(private_redis):
@@ -236,45 +218,15 @@ def test_a_node_that_one_was_sent_to_and_that_is_gone_is_forgotten(private_redis
     store.close()
 
 
-def cluster_command(node: PrivateRedis) -> Any:
-    original = node._command
-
-    def command() -> list[str]:
-        words = original()
-        at = words.index("--databases")
-        return words[:at] + words[at + 2 :]  # a cluster has one only
-
-    return command
-
-
 def test_sentinel_fails_over_and_tokens_go_on_growing(tmp_path):
-    master, replica = PrivateRedis(tmp_path / "master"), PrivateRedis(tmp_path / "replica")
-    sentinel = PrivateRedis(tmp_path / "sentinel")
-    try:
-        master.start()
-        replica.start()
-        with redis.Redis(port=replica.port) as client:
-            client.replicaof(HOST, master.port)
-            until(lambda: client.info("replication")["master_link_status"] == "up")
-        watch_over(sentinel, master)
-        options = {
-            "CLIENT_CLASS": "django_redis.client.SentinelClient",
-            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
-            "SENTINELS": [(HOST, sentinel.port)],
-        }
-        with configured("redis://shop/0", **options):
-            until(lambda: attempt(works))
-            store = runtime.store()
-            before = store.acquire(request("b"))
-            with redis.Redis(port=sentinel.port) as client:
-                until(lambda: client.sentinel_master("shop")["num-slaves"] == 1)
-                master.kill()
-                until(lambda: client.sentinel_get_master_addr_by_name("shop")[1] == replica.port)
-            until(lambda: attempt(works))
-            assert store.acquire(request("c")).token > before.token
-    finally:
-        for server in (sentinel, replica, master):
-            server.stop()
+    with watched_over(tmp_path) as (master, replica, sentinel), configured("redis://shop/0", **through(sentinel)):
+        until(lambda: attempt(works))
+        store = runtime.store()
+        before = store.acquire(request("b"))
+        master.kill()
+        until(lambda: is_master(sentinel, replica))
+        until(lambda: attempt(works))
+        assert store.acquire(request("c")).token > before.token
 
 
 def attempt(function: Any) -> bool:
@@ -282,24 +234,3 @@ def attempt(function: Any) -> bool:
         return bool(function())
     except StoreUnavailable:
         return False
-
-
-def watch_over(sentinel: PrivateRedis, master: PrivateRedis) -> None:
-    """Start it as a sentinel of ``master``."""
-    folder = Path(sentinel.datadir)
-    folder.mkdir(parents=True)
-
-    def command() -> list[str]:
-        settings = [
-            f"port {sentinel.port}",
-            f"bind {HOST}",
-            f"unixsocket {sentinel.socket}",
-            f"sentinel monitor shop {HOST} {master.port} 1",
-            "sentinel down-after-milliseconds shop 500",
-            "sentinel failover-timeout shop 2000",
-        ]
-        (folder / "sentinel.conf").write_text("\n".join(settings) + "\n")
-        return [PrivateRedis._command(sentinel)[0], str(folder / "sentinel.conf"), "--sentinel"]
-
-    sentinel._command = command  # type: ignore[method-assign]
-    sentinel.start()
