@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import conf, containers, frames, runtime, steps
+from . import conf, containers, frames, moments, runtime, steps
 from .cache import answers, frame, grace, near, storable, validators, vary
 from .cache.answers import Looked
 from .cache.tracking import Tracker
@@ -274,7 +274,10 @@ class Pass:
             return self.computed(response)
         self.collapsed = True
         self.follows += 1
-        self.view.tally.waited(time.monotonic() - self.asked)
+        waited = time.monotonic() - self.asked
+        self.view.tally.waited(waited)
+        if moments.listeners:
+            moments.tell(moments.PageAwaited(self.view.name, waited))
         self.seek()
         return self.at_once()
 
@@ -367,7 +370,8 @@ class Pass:
         self.started = True
         self.began = time.monotonic()
         try:
-            yield
+            with moments.making(self.view.name):
+                yield
         except Exception as error:
             # Noted before the unlock: those who wait would try in turn otherwise, and fail in turn.
             if not isinstance(error, storable.ANSWERS):
@@ -446,7 +450,10 @@ class Pass:
             )
             return self.from_spare(f"fwd={self.why}", f"fwd-status={response.status_code}", detail=FAILED)
         outcome = self.outcome
-        self.view.tally.computed(time.monotonic() - self.began, outcome.size)
+        seconds = time.monotonic() - self.began
+        self.view.tally.computed(seconds, outcome.size)
+        if moments.listeners:
+            moments.tell(moments.PageMade(self.view.name, seconds, outcome.stored))
         if self.may_store():
             response = validators.answer(self.request, response)
         parts = [f"fwd={self.why}"]

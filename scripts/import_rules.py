@@ -15,7 +15,7 @@ PACKAGE = "pooling"
 
 # Lowest first; each layer is a tuple of units and each unit a tuple of modules with all that is below them.
 LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("errors", "groups", "_names", "_numbers", "_forks"),),
+    (("errors", "groups", "moments", "_names", "_numbers", "_forks"),),
     (("pool",), ("store.protocol",)),
     (("locks",), ("cache",)),
     (("backends",), ("store",)),
@@ -25,20 +25,22 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
             *("containers", "sightings", "fragments"),
             *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks", "apps"),
+            "server_timing",
         ),
     ),
-    (("management",), ("templatetags",)),
+    (("management",), ("templatetags",), ("contrib",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.
 RAISED = {"cache.invalidate": SURFACE}
 
-NO_DJANGO = ("_names", "_numbers", "_forks", "errors", "groups", "pool", "locks", "store")
+NO_DJANGO = ("_names", "_numbers", "_forks", "errors", "groups", "moments", "pool", "locks", "store")
 # Who alone may import it. django-redis nobody: what it makes of its settings comes through Django's `caches`.
 ONLY_FROM: dict[str, tuple[str, ...]] = {
     "MySQLdb": ("backends.mysql.driver",),
     "redis": ("store._driver",),
     "django_redis": (),
+    "debug_toolbar": ("contrib.debug_toolbar",),
 }
 
 

@@ -42,6 +42,7 @@ class Engine(Growth[C]):
                     if queued:
                         slot.queued += 1
                         slot.waited += slot.since - started
+                        self._here.holder.waited = slot.since - started
                     # No call between these lines: an asynchronous exception comes before all of them or after.
                     conn = slot.conn
                     self._busy[slot.key] = slot
