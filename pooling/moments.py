@@ -135,7 +135,8 @@ def tell(moment: Moment) -> None:
             listener(moment)
         except Exception:
             # Whoever looks on must not harm what he looks at.
-            logger.exception("%r could not be told of %s", listener, type(moment).__name__)
+            fields = {"view": getattr(moment, "view", "")}
+            logger.exception("%r could not be told of %s", listener, type(moment).__name__, extra=fields)
 
 
 def checkout(pool: Any) -> Any:
@@ -164,7 +165,7 @@ def making(view: str) -> Iterator[None]:
             try:
                 stack.enter_context(surrounding(view))
             except Exception:
-                logger.exception("%r could not be told of a page", surrounding)
+                logger.exception("%r could not be told of a page", surrounding, extra={"view": view})
         yield
 
 

@@ -139,7 +139,9 @@ def release(held: Any) -> None:
     try:
         owner.release(held)
     except Exception:
-        logger.exception("The lock %r could not be released; its lease frees it", held)
+        logger.exception(
+            "The lock %r could not be released; its lease frees it", held, extra=getattr(held, "fields", None)
+        )
 
 
 def advance(token: int) -> None:
@@ -151,13 +153,18 @@ def advance(token: int) -> None:
     try:
         behind = store().advance(token)
     except (StoreUnavailable, ValueError) as error:
-        logger.error("The store's tokens may be older than the fences in the database: %s", error)
+        logger.error(
+            "The store's tokens may be older than the fences in the database: %s",
+            error,
+            extra={"token": token, "error": type(error).__name__},
+        )
         return
     if behind:
         logger.warning(
             "The store's tokens were older than the fences in the database: it has lost some (a failover, a wipe), or "
             "a clock goes wrong. It goes on from %d.",
             token,
+            extra={"token": token},
         )
 
 

@@ -300,9 +300,14 @@ class Pass:
             type(error).__name__,
             error,
             exc_info=None if busy else error,
-            extra={"request": self.request},
+            extra=self.fields(error),
         )
         return self.from_spare(f"fwd={self.why}", detail=FAILED if self.started else "the view could not begin")
+
+    def fields(self, error: BaseException | None = None) -> dict[str, Any]:
+        """For the log. Django's own handlers want the request."""
+        about = {"request": self.request, "view": self.view.name, "groups": list(self.plan.reads)}
+        return about if error is None else {**about, "error": type(error).__name__}
 
     def may_hide_failure(self) -> bool:
         spare = self.spare
@@ -322,7 +327,9 @@ class Pass:
             if found is None:  # or else another has made it beside this one
                 self.store.put(spare.key, frame.encode(page), ttl, (), ())
         except StoreUnavailable as error:
-            logger.warning("%s failed, and others will try as well: %s", self.view.name, error)
+            logger.warning(
+                "%s failed, and others will try as well: %s", self.view.name, error, extra=self.fields(error)
+            )
 
     def looking_again(self) -> Callable[..., Any]:
         """The view, but under the lock it looks once more: between the miss and the grant another may have stored
@@ -446,7 +453,7 @@ class Pass:
                 "%s answered %d, and a page that was made before is served instead.",
                 self.view.name,
                 response.status_code,
-                extra={"request": self.request},
+                extra={**self.fields(), "status_code": response.status_code},
             )
             return self.from_spare(f"fwd={self.why}", f"fwd-status={response.status_code}", detail=FAILED)
         outcome = self.outcome

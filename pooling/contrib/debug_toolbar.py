@@ -1,6 +1,6 @@
 """A panel for django-debug-toolbar: what this request had of the pool, the locks and the page cache.
 
-``"pooling.contrib.debug_toolbar.PoolingPanel"`` belongs into DEBUG_TOOLBAR_PANELS, which otherwise has the toolbar's own.
+``"pooling.contrib.debug_toolbar.PoolingPanel"`` belongs into DEBUG_TOOLBAR_PANELS, beside the toolbar's own ones.
 """
 
 from __future__ import annotations

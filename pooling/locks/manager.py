@@ -242,14 +242,14 @@ class LockManager:
         except StoreUnavailable as error:
             # Or else its groups would stay taken for the rest of the lease, once the store is back.
             self.store.later(ticket, held._renews)
-            logger.warning("%r will be released as soon as the store answers: %s", held, error)
+            logger.warning("%r will be released as soon as the store answers: %s", held, error, extra=held.fields)
             return False
         except Exception:
-            logger.exception("The lock %r could not be released; its lease frees it", held)
+            logger.exception("The lock %r could not be released; its lease frees it", held, extra=held.fields)
             return False
         if not kept:
             self._lose(held)
-            logger.warning("The lock %r had been lost before it was released", held)
+            logger.warning("The lock %r had been lost before it was released", held, extra=held.fields)
         return kept
 
     def _lose(self, held: Held) -> None:
@@ -410,7 +410,9 @@ class LockManager:
         except StoreUnavailable:
             self.store.later(ticket)  # whoever asked is told that the store is down
         except Exception:
-            logger.exception("A request for locks could not be withdrawn; the store drops it by itself")
+            logger.exception(
+                "A request for locks could not be withdrawn; the store drops it by itself", extra={"ticket": ticket}
+            )
 
     def _timed_out(self, asking: _Asking) -> LockTimeout:
         waited = time.monotonic() - asking.started
