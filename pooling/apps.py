@@ -14,8 +14,10 @@ class PoolingConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks
+        from .status import publisher
 
         checks.register_all()
+        publisher.watch()
         engines = [database["ENGINE"] for database in connections.settings.values()]
         if any(engine.startswith("pooling.backends.mysql") for engine in engines):
             # Only then: it needs the driver of MySQL.

@@ -43,6 +43,8 @@ class Settings:
                           that change the page for each visitor.
     ``ORDER_LEARNING``    "log" or "raise": learn in which order groups and transactions are asked for, and report what
                           may deadlock. None: "log" with DEBUG or in tests, else nothing. False: nothing.
+    ``PUBLISH_SECONDS``   each process tells the store so often how it is, for the status page of all; 0: never. With a
+                          store in memory there is nothing to tell, and no thread is started.
     ``ENABLED``           False: no locks, no cache, views just run.
     """
 
@@ -60,6 +62,7 @@ class Settings:
     NEAR_HEARTBEAT: float = 1.0
     ETAGS: bool = True
     ORDER_LEARNING: bool | str | None = None
+    PUBLISH_SECONDS: float = 5.0
     ENABLED: bool = True
 
     @cached_property
@@ -167,6 +170,7 @@ _VALIDATORS = {
     "NEAR_HEARTBEAT": _seconds,
     "ETAGS": _flag,
     "ORDER_LEARNING": _order_learning,
+    "PUBLISH_SECONDS": lambda key, value: seconds(f"POOLING[{key!r}]", value, zero=True),
     "ENABLED": _flag,
 }
 

@@ -134,8 +134,8 @@ def statistics() -> str:
     """The counters, each with the comment behind it."""
     from pooling.pool.stats import Counters
 
-    texts = dict(re.findall(r"^    (\w+): .+?  # (.+)$", inspect.getsource(Counters), re.MULTILINE))
-    names = [field.name for field in dataclasses.fields(Counters)]
+    texts = dict(re.findall(r'^ +"(\w+)": .+?  # (.+)$', inspect.getsource(Counters.totals), re.MULTILINE))
+    names = list(Counters().totals(()))
     if missing := sorted(set(names) - set(texts)):
         raise ManualError(f"No comment in pooling.pool.stats.Counters explains {', '.join(missing)}.")
     return table(("Key", "What is counted"), [(f"`{name}`", texts[name]) for name in names])

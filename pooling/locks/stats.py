@@ -14,92 +14,15 @@ from __future__ import annotations
 
 import threading
 import weakref
-from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._forks import after_in_child
+from ..histogram import Histogram, bucket_of
 
 LIMIT = 400  # groups and folds
 FOLD = "{*}"
 _ADMITTED = 32  # of so many requests for groups without a line one gets one
-
-# Two buckets for each power of two microseconds, from one to two hours: a percentile is told to a quarter.
-_BITS = 33
-_BUCKETS = 2 * _BITS
-
-
-def bucket_of(seconds: float) -> int:
-    micros = int(seconds * 1e6)
-    size = micros.bit_length()
-    if size < 2:
-        return size
-    return 2 * size - 2 + (micros >> (size - 2) & 1) if size <= _BITS else _BUCKETS - 1
-
-
-def middle_of(bucket: int) -> float:
-    """Seconds in the middle of a bucket."""
-    if bucket < 2:
-        return bucket / 1e6
-    size, upper = divmod(bucket + 2, 2)
-    return (1 << size) * (0.875 if upper else 0.625) / 1e6
-
-
-class Histogram:
-    """Durations in buckets. Not thread-safe."""
-
-    __slots__ = ("buckets", "count", "longest", "total")
-
-    def __init__(self) -> None:
-        self.buckets = array("Q", bytes(8 * _BUCKETS))
-        self.count = 0
-        self.total = 0.0
-        self.longest = 0.0
-
-    def add(self, seconds: float, bucket: int) -> None:
-        self.buckets[bucket] += 1
-        self.count += 1
-        self.total += seconds
-        if seconds > self.longest:
-            self.longest = seconds
-
-    def take(self, other: Histogram) -> None:
-        """Add what another one has counted."""
-        for bucket, number in enumerate(other.buckets) if other.count else ():
-            self.buckets[bucket] += number
-        self.count += other.count
-        self.total += other.total
-        self.longest = max(self.longest, other.longest)
-
-    def quantile(self, part: float, zeros: int = 0) -> float:
-        """Seconds within which this part of all was done. ``zeros``: how many more took no time at all."""
-        rank = part * (self.count + zeros) - zeros
-        if rank <= 0:
-            return 0.0
-        for bucket, number in enumerate(self.buckets):
-            rank -= number
-            if number and rank <= 0:
-                return min(middle_of(bucket), self.longest)
-        return self.longest
-
-    def as_json(self, zeros: int = 0) -> dict[str, Any]:
-        return {
-            "count": self.count + zeros,
-            "total": round(self.total, 6),
-            "max": round(self.longest, 6),
-            "p50": round(self.quantile(0.50, zeros), 6),
-            "p99": round(self.quantile(0.99, zeros), 6),
-            "buckets": {str(bucket): number for bucket, number in enumerate(self.buckets) if number},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Histogram:
-        made = cls()
-        for bucket, number in data["buckets"].items():
-            made.buckets[int(bucket)] = number
-        made.count = sum(made.buckets)
-        made.total, made.longest = data["total"], data["max"]
-        return made
 
 
 class Group:

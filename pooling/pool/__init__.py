@@ -6,6 +6,7 @@ from .driver import Driver, Failure
 from .hostledger import HostLedger, usual_folder
 from .leaks import Holding
 from .options import PoolOptions
+from .stats import Snapshot
 
 __all__ = [
     "Budget",
@@ -16,6 +17,7 @@ __all__ = [
     "HostLedger",
     "Ledger",
     "PoolOptions",
+    "Snapshot",
     "Standing",
     "usual_folder",
 ]

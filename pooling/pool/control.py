@@ -9,7 +9,7 @@ from .driver import C
 from .leaks import Holding
 from .options import PoolOptions
 from .slots import Slot
-from .stats import rounded
+from .stats import Snapshot, rounded
 from .upkeep import Upkeep
 
 EVERY = 1.0  # seconds between two evictions
@@ -138,6 +138,34 @@ class Control(Upkeep[C]):
     def holders(self) -> list[Holding]:
         """Who holds what since when, the longest-standing first; with ``leak_after`` also where it was taken."""
         return leaks.holdings(self, self._clock())
+
+    def snapshot(self) -> Snapshot:
+        """Sizes, state, holders, and all counts since the pool was made, for those who watch it."""
+        with self._lock:
+            slots = list(self._slots.values())
+            return Snapshot(
+                name=self.name,
+                address=str(getattr(self._driver, "address", "")),
+                state=self._state(),
+                min_size=self._min_size,
+                max_size=self._max_size,
+                size=len(slots),
+                idle=len(self._idle),
+                busy=len(self._busy),
+                connecting=len(self._attempts),
+                waiting=len(self._waiters),
+                counts=rounded(self._counters.totals(slots), {}),
+                waits=self._counters.all_waits(slots),
+                holders=tuple(self.holders()),
+                error=self._outage.error,
+            )
+
+    def _state(self) -> str:
+        if self._closed:
+            return "closed"
+        if self._suspended:
+            return "suspended"
+        return "down" if self._outage.down else "up"
 
     def get_stats(self) -> dict[str, int]:
         """Sizes now and counts since the last `pop_stats`, under psycopg_pool's keys.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from .._numbers import seconds
 from ..errors import PoolClosed
+from ..histogram import bucket_of
 from . import report
 from .driver import C, Failure
 from .growth import Growth
@@ -40,9 +41,9 @@ class Engine(Growth[C]):
                 if self._usable(slot, waiter):
                     self._lend(slot)
                     if queued:
-                        slot.queued += 1
-                        slot.waited += slot.since - started
-                        self._here.holder.waited = slot.since - started
+                        waited = slot.since - started
+                        slot.waits.add(waited, bucket_of(waited))
+                        self._here.holder.waited = waited
                     # No call between these lines: an asynchronous exception comes before all of them or after.
                     conn = slot.conn
                     self._busy[slot.key] = slot
@@ -53,7 +54,7 @@ class Engine(Growth[C]):
                     doubts += 1
                     self._pause(waiter, doubt, doubts, started, budget)
         except BaseException:
-            self._withdraw(waiter)
+            self._withdraw(waiter, started)
             raise
 
     def _pause(self, waiter: Waiter[C], doubt: Exception, doubts: int, started: float, budget: float) -> None:
@@ -136,11 +137,10 @@ class Engine(Growth[C]):
             raise report.at_capacity(self) from waiter.error
         raise waiter.error
 
-    def _withdraw(self, waiter: Waiter[C]) -> None:
+    def _withdraw(self, waiter: Waiter[C], started: float) -> None:
         """Leave the queue in vain. What was handed over meanwhile goes to the next."""
         with self._lock:
-            self._counters.requests_num += 1
-            self._counters.requests_errors += 1
+            self._counters.refused(self._clock() - started)
             if waiter.slot is not None:
                 slot, waiter.slot = waiter.slot, None
                 self._idle.append(slot)

@@ -19,7 +19,7 @@ _OWN = __name__.rpartition(".")[0] + "."
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One lent connection. ``since`` is a time of the pool's clock, ``age`` is in seconds.
+    """One lent connection. ``since`` is a time of the pool's clock, ``age`` is in seconds, ``ident`` the thread's.
 
     ``stack``: lines ``file:line in function`` of the call that took it, innermost first; empty without ``leak_after``.
     """
@@ -29,6 +29,7 @@ class Holding:
     since: float
     age: float
     stack: tuple[str, ...]
+    ident: int | None = None
 
     def __str__(self) -> str:
         where = f", taken at {self.stack[0]}" if self.stack else ""
@@ -68,6 +69,7 @@ def _holding(slot: Slot[Any], now: float) -> Holding:
         since=since,
         age=max(0.0, now - since),
         stack=taking.lines() if taking is not None else (),
+        ident=holder.thread.ident if holder is not None else None,
     )
 
 

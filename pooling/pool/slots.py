@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Generic
 
+from ..histogram import Histogram
 from .driver import C, Failure
 from .leaks import Taking
 from .watcher import NO_TRUST
@@ -44,13 +45,12 @@ class Slot(Generic[C]):
         "key",
         "lifetime",
         "made",
-        "queued",
         "since",
         "taking",
         "trust",
         "used",
         "uses",
-        "waited",
+        "waits",
     )
 
     def __init__(self, conn: C, generation: int, made: float, lifetime: float) -> None:
@@ -67,8 +67,7 @@ class Slot(Generic[C]):
         self.trust = NO_TRUST  # for so many seconds after its return it is lent without a look
         self.uses = 0
         self.used = 0.0  # seconds
-        self.queued = 0  # uses whose user had to wait
-        self.waited = 0.0  # … and for how long, in seconds
+        self.waits = Histogram()  # of those uses whose user had to wait
 
 
 class Waiter(Generic[C]):

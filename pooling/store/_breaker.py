@@ -35,6 +35,11 @@ class Breaker:
     def open(self) -> bool:
         return self._until is not None
 
+    @property
+    def trouble(self) -> str:
+        """Why it is open, a sentence; "" while it is closed."""
+        return "" if self._until is None else self._reason
+
     def enter(self) -> bool:
         """StoreUnavailable while it is open. True: this is the probe, which must end in `success` or `failure`."""
         if self._until is None:

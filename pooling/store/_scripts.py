@@ -54,5 +54,7 @@ def _read(*names: str) -> Script:
 ACQUIRE, RELEASE, LOOK, RENEW, PARTIES = (
     _read("_epochs", "_table", name) for name in ("acquire", "release", "look", "renew", "parties")
 )
-ADVANCE, LOAD, SWAP = (_read(name) for name in ("advance", "load", "swap"))
+ADVANCE, ANNOUNCE, ANNOUNCED, LOAD, SWAP = (
+    _read(name) for name in ("advance", "announce", "announced", "load", "swap")
+)
 EPOCHS, PUT = (_read("_epochs", name) for name in ("epochs", "put"))

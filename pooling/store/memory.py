@@ -53,6 +53,7 @@ class MemoryStore:
         self._entries = Entries(self._entry_bytes)
         self._table = LockTable(self._epochs, self._wall)
         self._documents: dict[str, tuple[bytes, float]] = {}
+        self._announced: dict[str, tuple[bytes, float]] = {}
 
     # -- locks
 
@@ -187,6 +188,21 @@ class MemoryStore:
     def _load(self, key: str) -> bytes:
         document, expires = self._documents.get(key, (b"", 0.0))
         return document if self._clock() < expires else b""
+
+    # -- announcements
+
+    def announce(self, name: str, document: bytes, ttl: float) -> None:
+        with self._mutex:
+            self._announced[name] = document, self._clock() + ttl
+
+    def announced(self) -> dict[str, bytes]:
+        with self._mutex:
+            now = self._clock()
+            self._announced = {name: one for name, one in self._announced.items() if now < one[1]}
+            return {name: document for name, (document, _) in self._announced.items()}
+
+    def trouble(self) -> str:
+        return ""
 
     def clear(self) -> None:
         with self._mutex:

@@ -173,6 +173,19 @@ class Store(Protocol):
         """Replace it, if it is still ``old``, for ``ttl`` seconds; was it?"""
         ...
 
+    # -- announcements: what processes say of themselves, each for as long as it goes on saying it
+    def announce(self, name: str, document: bytes, ttl: float) -> None:
+        """Have ``document`` stand under ``name`` for ``ttl`` seconds, instead of what stood there."""
+        ...
+
+    def announced(self) -> dict[str, bytes]:
+        """What stands now, by name. Not one step: what is announced meanwhile may be in it or not."""
+        ...
+
+    def trouble(self) -> str:
+        """Why the store cannot be reached just now, a sentence; "" if nothing is known of that. Asks nobody."""
+        ...
+
     def clear(self) -> None:
         """Remove all entries and epochs. Locks stay: they belong to running requests."""
         ...

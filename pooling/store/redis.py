@@ -23,6 +23,8 @@ from ._push import HEARTBEAT, Pushes
 from ._scripts import (
     ACQUIRE,
     ADVANCE,
+    ANNOUNCE,
+    ANNOUNCED,
     EPOCHS,
     LOAD,
     LOOK,
@@ -44,6 +46,7 @@ _GRANTED, _QUEUED = 1, 0
 _TABLE = ("held", "wait", "lease", "info", "seq")
 _AGAIN = 1.0  # seconds until those look for themselves whose grants may have been in an answer that got lost
 _SCAN = 1000
+_AT_ONCE = 50  # announcements that are fetched in one call, which must be done within the budget
 
 
 class RedisStore:
@@ -226,6 +229,25 @@ class RedisStore:
         words = b"".join(map(bulk, (self._document_key(key), old, new, b"%d" % int(ttl * 1000))))
         return bool(self._up().run(SWAP, 1, 4, words))
 
+    # -- announcements
+
+    def announce(self, name: str, document: bytes, ttl: float) -> None:
+        keys = (encode(self.tag + "announced"), self._announcement_key(name))
+        words = b"".join(map(bulk, (*keys, encode(name), document, b"%d" % int(ttl * 1000))))
+        self._up().run(ANNOUNCE, 2, 5, words)
+
+    def announced(self) -> dict[str, bytes]:
+        names = self._up().run(ANNOUNCED, 1, 1, bulk(encode(self.tag + "announced")))
+        found: dict[str, bytes] = {}
+        for at in range(0, len(names), _AT_ONCE):
+            some = [name.decode("utf-8", "surrogatepass") for name in names[at : at + _AT_ONCE]]
+            documents = self._up().call(b"MGET", *map(self._announcement_key, some))
+            found.update({name: one for name, one in zip(some, documents, strict=True) if one is not None})
+        return found
+
+    def trouble(self) -> str:
+        return self._wire.breaker.trouble
+
     def clear(self) -> None:
         # Not one step, and need not be: an entry whose epoch is gone already counts for nothing.
         for kind in (self._epochs, self._entries):
@@ -284,6 +306,9 @@ class RedisStore:
 
     def _document_key(self, key: str) -> bytes:
         return encode(self.tag + "d:" + key)
+
+    def _announcement_key(self, name: str) -> bytes:
+        return encode(self.tag + "a:" + name)
 
     def _entry_key(self, key: str) -> bytes:
         return encode(self._entries + key)

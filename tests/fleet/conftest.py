@@ -70,6 +70,10 @@ class Process:
         self.tell(line)
         return self.answer()
 
+    def end(self) -> None:
+        """Let it come to its end by itself."""
+        self._process.communicate(timeout=DEADLINE)
+
     def kill(self) -> None:
         """kill -9, so that it has no chance to say goodbye."""
         self._process.kill()

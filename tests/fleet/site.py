@@ -26,7 +26,7 @@ if __name__ == "__main__":
         ROOT_URLCONF="__main__",
         INSTALLED_APPS=["pooling"],
         CACHES={"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}},
-        POOLING={"STORE_BUDGET": 10},
+        POOLING={"STORE_BUDGET": 10, "PUBLISH_SECONDS": 0.1},
     )
     django.setup()
     client = redis.Redis.from_url(url)

@@ -13,8 +13,9 @@ import pytest
 
 from pooling.errors import LockTimeout
 from pooling.groups import plan
+from pooling.histogram import bucket_of, middle_of
 from pooling.locks import LockManager, Options
-from pooling.locks.stats import FOLD, LockStats, above, bucket_of, merge, middle_of
+from pooling.locks.stats import FOLD, LockStats, above, merge
 from pooling.store.memory import MemoryStore
 
 DEADLINE = 20.0

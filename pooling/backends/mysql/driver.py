@@ -429,6 +429,14 @@ class MySQLDriver:
         self._must_be_encrypted = mode == "REQUIRED"
         self._patience = min(_PATIENCE, self.params.get("connect_timeout") or _PATIENCE)
 
+    @property
+    def address(self) -> str:
+        """Where it connects to, for people: no user, no password, no path."""
+        name = self.params.get("database") or self.params.get("db") or ""
+        if self.params.get("unix_socket"):
+            return f"socket/{name}"
+        return f"{self.params.get('host') or 'localhost'}:{self.params.get('port') or 3306}/{name}"
+
     def connect(self, timeout: float) -> Connection:
         params = {**self.params, "autocommit": self.autocommit}
         limit = params.get("connect_timeout") or 0

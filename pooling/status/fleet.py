@@ -1,0 +1,256 @@
+"""All processes of a site together: what they published, this one as it is just now, and who holds and waits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from pooling import conf, runtime
+from pooling.cache.stats import CacheStats, total
+from pooling.errors import StoreUnavailable
+from pooling.groups import Mode
+from pooling.histogram import Histogram
+from pooling.locks.stats import merge
+from pooling.store.protocol import Party
+
+from . import here
+from .publisher import PREFIX
+
+ERRORS = 50
+_COUNTED = ("size", "busy", "idle", "waiting")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Times in seconds. Lists of dicts are plain JSON, as each process has published it (`pooling.status.here`).
+
+    ``shared``       does the store have what all processes say? False: only this one is seen.
+    ``store_error``  why the store could not be asked; then this process alone is here, and no ``parties``.
+    ``processes``    one document each, by host and pid.
+    ``strangers``    documents that could not be read, such as those of another version.
+    ``parties``      holders, and then waiters in the order of their queue.
+    """
+
+    shared: bool
+    store_error: str
+    processes: list[dict[str, Any]]
+    strangers: int
+    parties: list[Party]
+    pools: list[dict[str, Any]] = field(default_factory=list)
+    totals: dict[str, Any] = field(default_factory=dict)
+    pool_wait: dict[str, Any] = field(default_factory=dict)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    views: list[CacheStats] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "shared": self.shared,
+            "store_error": self.store_error,
+            "problems": problems(self),
+            "totals": self.totals,
+            "pools": self.pools,
+            "pool_wait": self.pool_wait,
+            "parties": [party_as_dict(party) for party in self.parties],
+            "groups": self.groups,
+            "views": [view.as_dict() for view in self.views],
+            "errors": self.errors,
+            "history": self.history,
+            "processes": [
+                {**one["process"], "at": one["at"], "store": one["store"], "near": one["cache"]["near"]}
+                for one in self.processes
+            ],
+            "strangers": self.strangers,
+        }
+
+
+def party_as_dict(party: Party) -> dict[str, Any]:
+    """A holder or waiter as plain JSON."""
+    return {
+        "ticket": party.ticket,
+        "state": "holds" if party.holding else "waits",
+        "seconds": round(party.seconds, 3),
+        "groups": {group: Mode(mode).name for group, mode in party.wants},
+        **{key: party.owner.get(key, "") for key in ("view", "label", "host", "pid", "thread", "trace")},
+    }
+
+
+def look() -> Fleet:
+    """How it is just now. Never raises for a store that is down or wrongly configured: `Fleet.store_error` says so."""
+    own = here.document()
+    told: Mapping[str, bytes] = {}
+    parties: list[Party] = []
+    shared, error = False, ""
+    try:
+        store = runtime.store()
+        shared = store.shared
+        parties = store.parties()
+        if shared:
+            told = store.announced()
+    except (StoreUnavailable, ImproperlyConfigured) as failure:
+        parties, error = [], str(failure)
+    documents = [own]
+    strangers = 0
+    for name, text in told.items():
+        if not name.startswith(PREFIX) or name == PREFIX + here.process_id() or not text:
+            continue
+        document = read(text)
+        if document is None:
+            strangers += 1
+        else:
+            documents.append(document)
+    return together(documents, parties, shared=shared, store_error=error, strangers=strangers)
+
+
+def read(text: bytes) -> dict[str, Any] | None:
+    """A document that some process has published; None if it is none of this version. Nothing in it is believed to
+    have the right form before all was done with it once that is done with it later."""
+    try:
+        document = json.loads(text)
+        if document["version"] != here.VERSION:
+            return None
+        json.dumps(together([document], []).as_dict(), allow_nan=False)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+    return dict(document)
+
+
+def together(
+    documents: Iterable[dict[str, Any]],
+    parties: list[Party],
+    *,
+    shared: bool = True,
+    store_error: str = "",
+    strangers: int = 0,
+) -> Fleet:
+    """Add up what processes say. KeyError, TypeError or ValueError for a document of another form."""
+    processes = sorted(documents, key=lambda one: (str(one["process"]["host"]), int(one["process"]["pid"])))
+    pools = [{**pool, "process": str(one["process"]["id"])} for one in processes for pool in one["pools"]]
+    views = _views(processes)
+    return Fleet(
+        shared=shared,
+        store_error=store_error,
+        processes=processes,
+        strangers=strangers,
+        parties=parties,
+        pools=pools,
+        totals=_totals(processes, pools, views),
+        pool_wait=_wait(pools),
+        groups=_groups(processes),
+        views=views,
+        errors=_errors(processes),
+        history=_history(processes),
+    )
+
+
+def _wait(pools: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    every, zeros = Histogram(), 0
+    for pool in pools:
+        one = Histogram.from_json(pool["wait"])
+        every.take(one)
+        zeros += max(0, int(pool["wait"]["count"]) - one.count)
+    return every.as_json(zeros)
+
+
+def _views(processes: Iterable[Mapping[str, Any]]) -> list[CacheStats]:
+    by_name: dict[str, list[CacheStats]] = {}
+    for process in processes:
+        for view in process["cache"]["views"]:
+            stats = CacheStats.from_dict(view)
+            by_name.setdefault(stats.view, []).append(stats)
+    found = [total(name, several) for name, several in by_name.items()]
+    return sorted(found, key=lambda one: (-(one.hits + one.collapsed + one.misses), one.view))
+
+
+def _totals(
+    processes: list[dict[str, Any]], pools: list[dict[str, Any]], views: Iterable[CacheStats]
+) -> dict[str, Any]:
+    everything = total("", views)
+    return {
+        "processes": len(processes),
+        **{name: sum(int(pool[name]) for pool in pools) for name in _COUNTED},
+        **{name: sum(int(pool["stats"][name]) for pool in pools) for name in ("requests_num", "requests_errors")},
+        "hits": everything.hits + everything.collapsed,
+        "misses": everything.misses,
+        "hit_ratio": everything.hit_ratio,
+        # View by view: what one view costs says nothing of what a hit of another saves.
+        "saved_seconds": sum(view.saved_seconds for view in views),
+    }
+
+
+def _groups(processes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    merged = merge({"groups": one["groups"]} for one in processes)["groups"]
+    waited = sum(group["wait"]["total"] for group in merged)
+    return [
+        {**group, "rank": rank, "share": group["wait"]["total"] / waited if waited else 0.0}
+        for rank, group in enumerate(merged, 1)
+    ]
+
+
+def _errors(processes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {
+            **{key: str(error[key]) for key in ("kind", "level", "text", "view")},
+            "at": float(error["at"]),
+            "count": int(error["count"]),
+            "process": str(one["process"]["id"]),
+        }
+        for one in processes
+        for error in one["errors"]
+    ]
+    return sorted(found, key=lambda error: -error["at"])[:ERRORS]
+
+
+def _history(processes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sums, the newest samples one above the other: they differ by less than one interval."""
+    sums: list[list[int]] = []
+    every = 0.0
+    for one in processes:
+        history = one["history"]
+        if history["columns"] != list(here.COLUMNS):
+            raise ValueError("another form")
+        every = max(every, float(history["every"]))
+        for back, row in enumerate(reversed(history["rows"])):
+            if back == len(sums):
+                sums.append([0] * len(here.COLUMNS))
+            sums[back] = [a + int(b) for a, b in zip(sums[back], row, strict=True)]
+    return {"every": every, "columns": list(here.COLUMNS), "rows": sums[::-1]}
+
+
+def problems(fleet: Fleet) -> list[str]:
+    """What somebody should see to, a sentence each; [] if all is well."""
+    found = []
+    if fleet.store_error:
+        found.append(f"The store cannot be asked: {fleet.store_error}")
+    for one in fleet.processes:
+        if one["store"]["state"] != "up" and not fleet.store_error:
+            found.append(f"Process {one['process']['id']} cannot reach the store: {one['store']['error']}")
+    for pool in fleet.pools:
+        where = f"Pool {pool['name']!r} of process {pool['process']}"
+        if pool["state"] == "down":
+            found.append(f"{where} cannot reach its server {pool['server']}: {pool['error']}")
+        elif pool["state"] == "suspended":
+            found.append(f"{where} is suspended, and {pool['waiting']} wait for it.")
+        elif pool["waiting"] and pool["busy"] >= pool["max"]:
+            oldest = pool["holders"][0] if pool["holders"] else None
+            held = f"; the longest is held for {oldest['seconds']:.1f} s" if oldest else ""
+            view = f" by {oldest['view']}" if oldest and oldest["view"] else ""
+            found.append(f"{where}: all {pool['busy']} connections are in use, {pool['waiting']} wait{held}{view}.")
+    lease = conf.settings().LOCK_LEASE
+    for party in fleet.parties:
+        limit = lease if party.holding else conf.settings().LOCK_WAIT
+        if party.seconds > limit and math.isfinite(party.seconds):
+            who = f"{party.owner.get('view') or 'Unnamed code'} in process {party.owner.get('pid', '?')}"
+            groups = ", ".join(group for group, mode in party.wants if mode in (Mode.S, Mode.X, Mode.SIX))
+            verb = "has held" if party.holding else "has waited for"
+            found.append(f"{who} {verb} {groups} for {party.seconds:.0f} s.")
+    if fleet.strangers:
+        found.append(f"{fleet.strangers} processes say what this one cannot read: they run another version.")
+    return found

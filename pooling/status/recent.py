@@ -1,0 +1,92 @@
+"""The last warnings and errors of the loggers ``pooling.*`` in this process, in bounded memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import Any
+
+from .._forks import after_in_child
+
+ROOT = "pooling"
+LIMIT = 20
+LONGEST = 400  # characters of a text
+
+
+class Recent(logging.Handler):
+    """Keeps the last ones. The same again, one after the other, is counted: an outage must not push out all else."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        super().__init__(logging.WARNING)
+        self._kept: deque[dict[str, Any]] = deque(maxlen=limit)
+        self.total = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = ""
+        if record.exc_info and record.exc_info[0] is not None:
+            kind = record.exc_info[0].__name__
+        found = {
+            "at": record.created,
+            "kind": kind or getattr(record, "kind", "") or record.name,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "text": record.getMessage()[:LONGEST],
+            "view": str(getattr(record, "view", "")),
+            "count": 1,
+        }
+        self.total += 1  # under the handler's own lock, as all of this
+        last = self._kept[-1] if self._kept else None
+        if last is not None and all(last[key] == found[key] for key in ("kind", "logger", "view")):
+            found["count"] += last["count"]
+            self._kept.pop()
+        self._kept.append(found)
+        # Python writes warnings to the standard error stream where nobody handles them, and no more once somebody does.
+        # That we listen must not silence them.
+        if not _others_listen() and logging.lastResort is not None and record.levelno >= logging.lastResort.level:
+            logging.lastResort.handle(record)
+
+    def newest_first(self) -> list[dict[str, Any]]:
+        with _Locked(self):
+            return [dict(one) for one in reversed(self._kept)]
+
+    def start_over(self) -> None:
+        """Nothing has happened yet: for a forked child and for tests."""
+        self.createLock()
+        self._kept.clear()
+        self.total = 0
+
+
+class _Locked:
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+
+    def __enter__(self) -> None:
+        self._handler.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._handler.release()
+
+
+recent = Recent()
+_installing = threading.Lock()
+
+
+def listen() -> None:
+    """From now on. May be called again, as after a new configuration of logging."""
+    with _installing:
+        logger = logging.getLogger(ROOT)
+        if recent not in logger.handlers:
+            logger.addHandler(recent)
+
+
+def _others_listen() -> bool:
+    logger: logging.Logger | None = logging.getLogger(ROOT)
+    while logger is not None:
+        if any(not isinstance(handler, Recent) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+after_in_child(recent.start_over)

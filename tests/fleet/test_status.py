@@ -1,0 +1,165 @@
+"""What processes publish of themselves, seen from the store."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from pooling import runtime
+from pooling.status import fleet, here, orders, publisher
+from tests.stores import caches
+
+from .conftest import until
+
+
+@pytest.fixture(autouse=True)
+def site(settings, private_redis):
+    settings.CACHES = caches(private_redis.url)
+    settings.POOLING = {"PUBLISH_SECONDS": 0.1, "STORE_BUDGET": 10}
+    runtime.reset_runtime()
+    yield
+    publisher.stop()
+    runtime.reset_runtime()
+
+
+def pids(found: fleet.Fleet) -> set[int]:
+    return {one["process"]["pid"] for one in found.processes}
+
+
+def test_processes_are_seen_from_their_first_request_until_they_end(start):
+    one, other = start("site"), start("site")
+    assert pids(fleet.look()) == {os.getpid()}
+    first, second = int(one.ask("/write")[0]), int(other.ask("/write")[0])
+    found = until(lambda: (found := fleet.look()) and pids(found) == {os.getpid(), first, second} and found)
+    assert found.shared
+    one.end()  # withdraws what it has told
+    until(lambda: pids(fleet.look()) == {os.getpid(), second})
+    other.kill()  # cannot: it is gone when that has run out
+    until(lambda: pids(fleet.look()) == {os.getpid()})
+
+
+def test_what_they_counted_is_together(start, client):
+    sites = [start("site") for _ in range(2)]
+    client.rpush("go", "1")
+    for site in [*sites, *sites]:
+        site.ask("/page")
+
+    def theirs() -> fleet.Fleet:
+        """Without this process, in which other tests have counted."""
+        return fleet.together([one for one in fleet.look().processes if one["process"]["pid"] != os.getpid()], [])
+
+    until(lambda: [(view.hits, view.misses) for view in theirs().views] == [(3, 1)])
+    sites[0].ask("/write")
+    until(lambda: [(one["group"], one["writes"]) for one in theirs().groups] == [("news", 1)])
+    assert fleet.problems(fleet.look()) == []
+
+
+def test_strangers_are_counted_and_do_no_harm():
+    store = runtime.store()
+    store.announce(publisher.PREFIX + "x", b'{"version": 99}', 60)
+    store.announce(publisher.PREFIX + "y", b"\x80\xff", 60)
+    store.announce("something else", b"{}", 60)
+    found = fleet.look()
+    assert (found.strangers, pids(found)) == (2, {os.getpid()})
+    assert fleet.problems(found) == ["2 processes say what this one cannot read: they run another version."]
+
+
+def test_a_store_that_is_down_is_said_and_published_to_again_when_it_is_back(private_redis):
+    made = publisher.start()
+    assert made is not None
+    assert publisher.start() is made
+    until(lambda: runtime.store().announced())
+    private_redis.kill()
+    found = fleet.look()
+    assert found.store_error
+    assert pids(found) == {os.getpid()}
+    assert not made.turn()
+    private_redis.start()
+    until(lambda: fleet.look().store_error == "" and runtime.store().announced())
+
+
+def test_no_thread_where_there_is_nobody_to_tell(settings):
+    settings.POOLING = {"PUBLISH_SECONDS": 0}
+    assert publisher.start() is None
+    settings.POOLING = {"ENABLED": False}
+    assert publisher.start() is None
+    settings.POOLING = {}
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    assert publisher.start() is None
+
+
+def test_nothing_is_started_by_requests_of_tests(client):
+    publisher.watch()
+    from django.test import Client
+
+    Client().get("/nowhere")
+    assert publisher._publisher is None
+
+
+def test_a_forked_child_publishes_for_itself(client):
+    made = publisher.start()
+    assert made is not None
+    until(lambda: runtime.store().announced())
+    parent = here.process_id()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        publisher.start()
+        own = publisher.PREFIX + here.process_id()
+        until(lambda: len(pids(fleet.look())) == 2 and own in runtime.store().announced())
+        os.write(write, here.process_id().encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        told = pipe.read().decode()
+    os.waitpid(child, 0)
+    assert told.split(":")[1] == str(child)
+    assert told != parent == here.process_id()
+
+
+class FakePool:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.drained = 0
+
+    def drain(self) -> None:
+        self.drained += 1
+
+
+def test_orders_are_carried_out_once_by_those_whom_they_are_for(monkeypatch):
+    one, other = FakePool("default"), FakePool("replica")
+    monkeypatch.setattr(here, "pools", lambda: [one, other])
+    store = runtime.store()
+    orders.obey(store, begin=True)
+
+    def elsewhere(pool, process=None):
+        """As if another process had said it."""
+        orders._give(store, {"id": os.urandom(4).hex(), "do": "drain", "pool": pool, "process": process})
+
+    elsewhere("default")
+    elsewhere("default", here.process_id())
+    elsewhere("default", "web:1:other")
+    elsewhere("nothing")
+    orders.obey(store)
+    orders.obey(store)
+    assert (one.drained, other.drained) == (2, 0)
+    assert orders.drain("replica") == 1
+    orders.obey(store)
+    assert (one.drained, other.drained) == (2, 1)
+    assert orders.drain("replica", "web:1:other") == 0
+    # Who begins now has nothing to do with what was ordered before.
+    orders._done.clear()
+    orders.obey(store, begin=True)
+    orders.obey(store)
+    assert (one.drained, other.drained) == (2, 1)
+
+
+def test_a_broken_document_of_orders_orders_nothing(monkeypatch):
+    monkeypatch.setattr(here, "pools", lambda: [FakePool("default")])
+    store = runtime.store()
+    for text in (b"{", b"[1]", b'[{"id": 1}]', b"\xff"):
+        assert store.swap(orders.KEY, store.load(orders.KEY)[0], text, 60)
+        orders.obey(store)
+        assert json.loads(json.dumps(orders._read(text))) == []

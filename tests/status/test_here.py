@@ -1,0 +1,156 @@
+"""What a process says of itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+
+import pytest
+from django.db import connection
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.urls import path
+
+from pooling.status import fleet, here
+from pooling.status.recent import Recent
+
+HELD, GO = threading.Event(), threading.Event()
+SECRET = "s3cret-value-of-a-parameter"
+
+
+def holding(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s", [SECRET])
+    HELD.set()
+    assert GO.wait(30)
+    return HttpResponse("done")
+
+
+urlpatterns = [path("holding", holding)]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.urls(__name__)
+def test_the_holder_of_a_connection_is_told_with_its_view_and_where_it_stands(client, monkeypatch):
+    monkeypatch.setattr(here, "WORTH_A_STACK", 0.0)
+    HELD.clear()
+    GO.clear()
+
+    def visit():
+        client.get("/holding", {"q": SECRET})
+        connection.close()
+
+    thread = threading.Thread(target=visit, name="visitor")
+    thread.start()
+    try:
+        assert HELD.wait(30)
+        document = here.document()
+    finally:
+        GO.set()
+        thread.join()
+    (holder,) = [one for pool in document["pools"] for one in pool["holders"] if one["thread"] == "visitor"]
+    assert holder["view"] == f"{__name__}.holding"
+    assert any(line.startswith("tests/status/test_here.py:") and "in holding" in line for line in holder["stack"])
+    text = json.dumps(document)
+    assert SECRET not in text
+    assert connection.settings_dict["NAME"] in next(pool["server"] for pool in document["pools"])
+    assert fleet.read(text.encode()) is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_wrong_password_is_told_without_the_password(settings):
+    from pooling.backends.mysql.base import DatabaseWrapper
+
+    bad = {**connection.settings_dict, "PASSWORD": SECRET, "USER": "nobody_there"}
+    wrapper = DatabaseWrapper(bad, "bad")
+    try:
+        with pytest.raises(Exception, match="nobody_there"):
+            wrapper.connect()
+        (pool,) = [pool for pool in here.document()["pools"] if pool["name"] == "bad"]
+    finally:
+        DatabaseWrapper._drop_pool(wrapper._pool_key(wrapper.get_connection_params()))
+    assert "1045" in pool["error"]
+    assert SECRET not in json.dumps(pool)
+
+
+def test_history_tells_what_was_added_and_what_there_is():
+    history = here.History()
+    history.add([5, 1, 1, 0, 0, 0, 0])
+    assert history.rows() == []
+    history.add([7, 3, 2, 1, 0, 0, 0])
+    history.add([1, 0, 2, 1, 4, 0, 0])  # counted anew
+    assert history.rows() == [[2, 3, 2, 1, 0, 0, 0], [0, 0, 2, 0, 4, 0, 0]]
+    for number in range(200):
+        history.add([number] * 7)
+    assert len(history.rows()) == here.SAMPLES
+
+
+@pytest.fixture
+def recent():
+    """A logger below which only this one listens."""
+    made = Recent(limit=3)
+    logger = logging.getLogger("pooling")
+    logger.addHandler(made)
+    yield made
+    logger.removeHandler(made)
+
+
+def test_the_last_warnings_are_kept_and_the_same_again_is_counted(recent):
+    logger = logging.getLogger("pooling.pool")
+    logger.info("nothing")
+    for number in range(5):
+        logger.warning("down for the %d. time", number)
+    logging.getLogger("pooling.locks").error("lost %s", "x" * 1000, extra={"view": "shop.book"})
+    try:
+        raise KeyError(SECRET)
+    except KeyError:
+        logger.exception("failed")
+    found = recent.newest_first()
+    assert [(one["kind"], one["level"], one["count"], one["view"]) for one in found] == [
+        ("KeyError", "error", 1, ""),
+        ("pooling.locks", "error", 1, "shop.book"),
+        ("pooling.pool", "warning", 5, ""),
+    ]
+    assert found[2]["text"] == "down for the 4. time"
+    assert len(found[1]["text"]) == 400
+    assert SECRET not in json.dumps(found)
+    assert recent.total == 7
+    for number in range(10):
+        logging.getLogger(f"pooling.{number}").warning("x")
+    assert len(recent.newest_first()) == 3
+
+
+def test_listening_silences_nobody(monkeypatch):
+    """Python writes warnings to stderr where no handler is; ours must not count as one."""
+    heard = []
+    last = logging.Handler(logging.WARNING)
+    last.emit = heard.append  # type: ignore[method-assign]
+    monkeypatch.setattr(logging, "lastResort", last)
+    recent = Recent()
+    record = logging.LogRecord("pooling.pool", logging.WARNING, "", 0, "down", (), None)
+    monkeypatch.setattr(logging.getLogger("pooling"), "handlers", [recent])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    recent.handle(record)
+    assert heard == [record]
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+    recent.handle(record)
+    assert len(heard) == 1
+
+
+def test_the_program_is_named_without_its_arguments(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/srv/site/manage.py", "import_users", "--password", SECRET])
+    assert here.document()["process"]["program"] == "manage.py import_users"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/gunicorn", "--bind", SECRET])
+    assert here.document()["process"]["program"] == "gunicorn"
+
+
+def test_a_request_factory_request_of_no_urls_has_no_view():
+    """`at_work` must not fail for requests that no resolver has seen."""
+    from pooling.status.threads import at_work
+
+    request = RequestFactory().get("/")
+    assert request.resolver_match is None
+    assert at_work(threading.get_ident(), True)[0] == ""
+    assert at_work(None, True) == ("", [])
+    assert at_work(-1, True) == ("", [])
