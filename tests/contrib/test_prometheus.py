@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,6 +157,13 @@ def test_the_whole_fleet_has_a_label_for_each_process() -> None:
     Note.objects.exists()
     labels = {"process": here.process_id(), "pool": "default", "state": "busy"}
     assert value(registry, "pooling_pool_connections", **labels) >= 1
+
+
+def test_each_metric_is_told_in_the_manual() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "monitoring.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`pooling_.*?) \|", page, re.MULTILINE)
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(told) == sorted(family.name for family in Collector().describe())
 
 
 # -- labels
