@@ -24,12 +24,12 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("conf", "runtime", "fleet", "signals", "breaking", "telling", "trace", "spec", "wrapping", "sources"),
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
             *("containers", "sightings", "fragments"),
-            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks"),
-            "server_timing",
+            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "server_timing"),
+            *("decorated", "checks", "order_checks", "nesting_checks", "routes", "warming"),
         ),
     ),
     (("status", "apps"),),
-    (("management",), ("templatetags",), ("contrib",)),
+    (("management",), ("templatetags",), ("testing",), ("contrib",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.
@@ -41,6 +41,7 @@ ONLY_FROM: dict[str, tuple[str, ...]] = {
     "MySQLdb": ("backends.mysql.driver",),
     "redis": ("store._driver",),
     "django_redis": (),
+    "pytest": ("testing.fixtures",),
     "prometheus_client": ("contrib.prometheus",),
     "opentelemetry": ("contrib.opentelemetry",),
     "debug_toolbar": ("contrib.debug_toolbar",),

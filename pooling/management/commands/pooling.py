@@ -16,7 +16,7 @@ from pooling import conf, fences, runtime
 from pooling.breaking import break_lock
 from pooling.cache.invalidate import invalidate
 from pooling.errors import GroupError, StoreUnavailable
-from pooling.management import tables
+from pooling.management import tables, warm
 from pooling.status import fleet, here
 from pooling.status.fleet import Fleet
 
@@ -31,10 +31,11 @@ _CODES = "Exit code 0: all is well; 1: there are problems; 2: it cannot be told.
 
 
 class Command(BaseCommand):
-    help = "Shows processes, pools, locks and cached views; breaks locks, invalidates groups, purges old fences."
+    help = "Shows processes, pools, locks and cached views; breaks locks, invalidates groups, fills the cache, purges."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parsers = parser.add_subparsers(dest="what", required=True, metavar="status|stats|locks|break|invalidate|purge")
+        names = "status|stats|locks|break|invalidate|warm|purge"
+        parsers = parser.add_subparsers(dest="what", required=True, metavar=names)
 
         def sub(name: str, function: Callable[..., None], text: str) -> ArgumentParser:
             made: ArgumentParser = parsers.add_parser(name, help=text, description=text)
@@ -67,6 +68,7 @@ class Command(BaseCommand):
         breaking.add_argument("ticket", help="as `manage.py pooling locks` shows it")
         renew = sub("invalidate", self.invalidate, "Make every page that was made from these groups a miss.")
         renew.add_argument("groups", nargs="+", metavar="GROUP")
+        warm.add_arguments(sub("warm", self.warm, warm.HELP))
         purging = sub("purge", self.purge, "Delete fences of groups that nobody has written for long.")
         purging.add_argument("--older-than", type=float, default=_DAY, metavar="SECONDS", help="default: a day")
         purging.add_argument("--database", default=DEFAULT_DB_ALIAS, help="alias (default: %(default)s)")
@@ -128,6 +130,9 @@ class Command(BaseCommand):
         self._warn_about_memory()
         invalidate(*groups)
         self.stdout.write(f"Invalidated: {', '.join(groups)}")
+
+    def warm(self, **options: Any) -> None:
+        warm.run(self.stdout, self.stderr, **options)
 
     def purge(self, older_than: float, database: str, **options: Any) -> None:
         if database not in connections.settings:
