@@ -7,17 +7,24 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "pooling" / "__init__.py").read_text("utf-8"), re.M)[1]
 README = HERE / "README.md"
 
+# For those who look on: see pooling/contrib.
+PROMETHEUS = ["prometheus-client>=0.20"]
+OPENTELEMETRY = ["opentelemetry-api>=1.27"]
+DEBUG_TOOLBAR = ["django-debug-toolbar>=5"]
 TEST = [
     "pytest>=8",
     "pytest-django>=4.9",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
-    "opentelemetry-api>=1.20",
+    "opentelemetry-sdk>=1.27",
     "build>=1.2",
     "gevent>=24.10",
     "celery>=5.4",
     "pyuwsgi>=2.0.28",
+    *PROMETHEUS,
+    *OPENTELEMETRY,
+    *DEBUG_TOOLBAR,
 ]
 BENCH = [
     "psycopg[binary]>=3.2",
@@ -55,7 +62,16 @@ setup(
     },
     python_requires=">=3.11",
     install_requires=["Django>=5.2,<6.2", "mysqlclient", "django-redis", "redis>=5"],
-    extras_require={"test": TEST, "bench": BENCH, "docs": DOCS, "browser": BROWSER, "dev": DEV},
+    extras_require={
+        "prometheus": PROMETHEUS,
+        "opentelemetry": OPENTELEMETRY,
+        "debug-toolbar": DEBUG_TOOLBAR,
+        "test": TEST,
+        "bench": BENCH,
+        "docs": DOCS,
+        "browser": BROWSER,
+        "dev": DEV,
+    },
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Environment :: Web Environment",

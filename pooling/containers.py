@@ -20,7 +20,7 @@ _warned: set[tuple[str, tuple[str, ...]]] = set()
 def warn_once(name: str, what: tuple[str, ...], text: str, *args: Any) -> None:
     if (name, what) not in _warned:
         _warned.add((name, what))
-        logger.warning(text, *args)
+        logger.warning(text, *args, extra={"view": name})
 
 
 def forget_warnings() -> None:

@@ -63,7 +63,7 @@ def render(declared: Declared, context: Any, body: Callable[[Any], str]) -> Safe
         try:
             found = runtime.store().fetch(key, epochs)
         except StoreUnavailable as error:
-            logger.debug("%s is rendered without the store: %s", declared.name, error)
+            logger.debug("%s is rendered without the store: %s", declared.name, error, extra=_about(declared))
         else:
             vector = found.vector
             page = frame.decode(found.entry)
@@ -127,11 +127,17 @@ def _forbidden(declared: Declared, tracker: Any, inner: Container) -> bool:
 
 
 def _look(declared: Declared, epochs: tuple[str, ...], vector: Vector) -> None:
-    logger.debug("%s is not stored: its versions were not known before this request began", declared.name)
+    logger.debug(
+        "%s is not stored: its versions were not known before this request began",
+        declared.name,
+        extra=_about(declared),
+    )
     try:
         sightings.note(runtime.store(), declared.groups, epochs, vector)
     except StoreUnavailable as error:
-        logger.debug("%s: whether its groups are being written is not known: %s", declared.name, error)
+        logger.debug(
+            "%s: whether its groups are being written is not known: %s", declared.name, error, extra=_about(declared)
+        )
 
 
 def _store(declared: Declared, key: str, text: str, ttl: float, epochs: tuple[str, ...], vector: Vector) -> None:
@@ -150,10 +156,12 @@ def _put(name: str, key: str, entry: bytes, ttl: float, epochs: tuple[str, ...],
     try:
         stored = runtime.store().put(key, entry, ttl, epochs, vector)
     except StoreUnavailable as error:
-        logger.debug("%s is not stored: %s", name, error)
+        logger.debug("%s is not stored: %s", name, error, extra={"view": name, "error": type(error).__name__})
     else:
         if not stored:
-            logger.debug("%s is not stored: what it reads has changed meanwhile, or it is too large", name)
+            logger.debug(
+                "%s is not stored: what it reads has changed meanwhile, or it is too large", name, extra={"view": name}
+            )
 
 
 def _after_commits(put: Callable[[], None]) -> None:
@@ -176,6 +184,11 @@ def _after_commits(put: Callable[[], None]) -> None:
         elsewhere += [alias for alias in connections if frames.at_commit(one_elsewhere, [alias])]
     if not elsewhere:
         next_one()
+
+
+def _about(declared: Declared) -> dict[str, Any]:
+    """Fields of a record of the log."""
+    return {"view": declared.name, "groups": list(declared.groups)}
 
 
 def _warn(declared: Declared, why: str) -> None:

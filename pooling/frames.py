@@ -121,7 +121,8 @@ class Frame:
             self.stack.__exit__(type(error), error, error.__traceback__)
         except BaseException as failure:
             if failure is not error:
-                logger.exception("Rolling back after %r failed", error)
+                extra = {"view": getattr(self.held, "view", ""), "error": type(error).__name__}
+                logger.exception("Rolling back after %r failed", error, extra=extra)
 
     def at_commit(self, alias: str, callback: Callable[[], None]) -> bool:
         """`transaction.on_commit` for code outside the thread of the transaction. False: it is ending already."""

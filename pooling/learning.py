@@ -143,7 +143,8 @@ def _note_values(seen: Dependency, held_group: str, asked_group: str) -> None:
             # Blocks are often nested in a loop over sorted values, and which of their levels are values is a guess.
             if any(is_value(level) and level != ANY_VALUE for level in levels):
                 _said.add((seen.held, seen.asked))
-                logger.warning("%s", circles.by_values(seen, held_group, asked_group))
+                text = circles.by_values(seen, held_group, asked_group)
+                logger.warning("%s", text, extra={"view": seen.who, "groups": [held_group, asked_group]})
             return
 
 
@@ -240,11 +241,14 @@ def _learn(seen: Dependency) -> None:
     if not _known.knows(*pair):
         if circle := _known.add(seen):
             _reports[pair] = circles.circle(circle)
-            logger.warning("%s", _reports[pair])
+            extra = {"view": seen.who, "groups": [seen.held.name, seen.asked.name]}
+            logger.warning("%s", _reports[pair], extra=extra)
         elif _known.is_full and not _full:
             _full = True
             logger.warning(
-                "%d dependencies between groups and databases are known; no more are learned.", len(learned())
+                "%d dependencies between groups and databases are known; no more are learned.",
+                len(learned()),
+                extra={"view": seen.who},
             )
     if pair in _reports and conf.settings().ORDER_LEARNING == "raise":
         raise LockOrderError(_reports[pair])

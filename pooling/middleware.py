@@ -18,6 +18,7 @@ from django.template.loader import render_to_string
 from . import sightings
 from .errors import FenceRejected, LockLost, LockTimeout, PoolFull, PoolingError, PoolTimeout, StoreUnavailable
 from .signals import busy
+from .spec import name_of
 
 logger = logging.getLogger("pooling.busy")
 
@@ -80,6 +81,12 @@ def _page(seconds: int) -> str:
         return render_to_string("pooling/busy.html", {"retry_after": seconds})
     except TemplateDoesNotExist:  # a project without APP_DIRS, or with no engine at all
         return PAGE.format(TEXT.format(seconds).strip())
+
+
+def _view_of(request: HttpRequest) -> str:
+    """The dotted name of the view, as locks and pages have it; nothing if the request has not come that far."""
+    match = request.resolver_match
+    return "" if match is None else name_of(getattr(match.func, "view_class", match.func))
 
 
 def _remember(sender: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
@@ -151,7 +158,14 @@ class BusyMiddleware:
             type(error).__name__,
             error,
             exc_info=None if ours else error,
-            extra={"request": request},
+            extra={
+                "request": request,
+                "view": _view_of(request),
+                "status_code": 503,
+                "error": type(error).__name__,
+                "retry_after": getattr(error, "retry_after", PoolingError.retry_after),
+                "waited": getattr(error, "waited", 0.0),
+            },
         )
         busy.send_robust(sender=type(error), request=request, error=error)
         return busy_response(request, error)

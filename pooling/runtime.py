@@ -142,7 +142,9 @@ def release(held: Any) -> None:
     try:
         owner.release(held)
     except Exception:
-        logger.exception("The lock %r could not be released; its lease frees it", held)
+        logger.exception(
+            "The lock %r could not be released; its lease frees it", held, extra=getattr(held, "fields", None)
+        )
 
 
 def advance(token: int) -> None:
@@ -154,13 +156,18 @@ def advance(token: int) -> None:
     try:
         behind = store().advance(token)
     except (StoreUnavailable, ValueError) as error:
-        logger.error("The store's tokens may be older than the fences in the database: %s", error)
+        logger.error(
+            "The store's tokens may be older than the fences in the database: %s",
+            error,
+            extra={"token": token, "error": type(error).__name__},
+        )
         return
     if behind:
         logger.warning(
             "The store's tokens were older than the fences in the database: it has lost some (a failover, a wipe), or "
             "a clock goes wrong. It goes on from %d.",
             token,
+            extra={"token": token},
         )
 
 
@@ -196,7 +203,12 @@ def apart(namespace: str) -> Iterator[None]:
                 try:
                     store.wipe()
                 except StoreUnavailable as error:
-                    logger.warning("Keys that begin with %r stay in Redis: %s", store.tag, error)
+                    logger.warning(
+                        "Keys that begin with %r stay in Redis: %s",
+                        store.tag,
+                        error,
+                        extra={"error": type(error).__name__},
+                    )
             store.close()
 
 

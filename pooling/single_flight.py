@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import conf, containers, frames, runtime, steps
+from . import conf, containers, frames, moments, runtime, steps
 from .cache import answers, frame, grace, near, storable, validators, vary
 from .cache.answers import Looked
 from .cache.status import FAILED, NOT_BEGUN
@@ -274,7 +274,10 @@ class Pass:
             return self.computed(response)
         self.collapsed = True
         self.follows += 1
-        self.view.tally.waited(time.monotonic() - self.asked)
+        waited = time.monotonic() - self.asked
+        self.view.tally.waited(waited)
+        if moments.listeners:
+            moments.tell(moments.PageAwaited(self.view.name, waited))
         self.seek()
         return self.at_once()
 
@@ -297,9 +300,14 @@ class Pass:
             type(error).__name__,
             error,
             exc_info=None if busy else error,
-            extra={"request": self.request},
+            extra=self.fields(error),
         )
         return self.from_spare(f"fwd={self.why}", detail=FAILED if self.started else NOT_BEGUN)
+
+    def fields(self, error: BaseException | None = None) -> dict[str, Any]:
+        """For the log. Django's own handlers want the request."""
+        about = {"request": self.request, "view": self.view.name, "groups": list(self.plan.reads)}
+        return about if error is None else {**about, "error": type(error).__name__}
 
     def may_hide_failure(self) -> bool:
         spare = self.spare
@@ -319,7 +327,9 @@ class Pass:
             if found is None:  # or else another has made it beside this one
                 self.store.put(spare.key, frame.encode(page), ttl, (), ())
         except StoreUnavailable as error:
-            logger.warning("%s failed, and others will try as well: %s", self.view.name, error)
+            logger.warning(
+                "%s failed, and others will try as well: %s", self.view.name, error, extra=self.fields(error)
+            )
 
     def looking_again(self) -> Callable[..., Any]:
         """The view, but under the lock it looks once more: between the miss and the grant another may have stored
@@ -367,7 +377,8 @@ class Pass:
         self.started = True
         self.began = time.monotonic()
         try:
-            yield
+            with moments.making(self.view.name):
+                yield
         except Exception as error:
             # Noted before the unlock: those who wait would try in turn otherwise, and fail in turn.
             if not isinstance(error, storable.ANSWERS):
@@ -442,11 +453,14 @@ class Pass:
                 "%s answered %d, and a page that was made before is served instead.",
                 self.view.name,
                 response.status_code,
-                extra={"request": self.request},
+                extra={**self.fields(), "status_code": response.status_code},
             )
             return self.from_spare(f"fwd={self.why}", f"fwd-status={response.status_code}", detail=FAILED)
         outcome = self.outcome
-        self.view.tally.computed(time.monotonic() - self.began, outcome.size)
+        seconds = time.monotonic() - self.began
+        self.view.tally.computed(seconds, outcome.size)
+        if moments.listeners:
+            moments.tell(moments.PageMade(self.view.name, seconds, outcome.stored))
         if self.may_store():
             response = validators.answer(self.request, response)
         parts = [f"fwd={self.why}"]

@@ -156,9 +156,16 @@ def _renew(groups: tuple[str, ...]) -> None:
             store.invalidate(epochs)
         except StoreUnavailable as error:
             store.later(None, epochs)
-            logger.warning("Pages made from %s are misses as soon as the store answers: %s", ", ".join(groups), error)
+            logger.warning(
+                "Pages made from %s are misses as soon as the store answers: %s",
+                ", ".join(groups),
+                error,
+                extra={"groups": list(groups), "error": type(error).__name__},
+            )
     except Exception:
-        logger.exception("Pages made from %s could not be made misses", ", ".join(groups))
+        logger.exception(
+            "Pages made from %s could not be made misses", ", ".join(groups), extra={"groups": list(groups)}
+        )
 
 
 # -- switching it on

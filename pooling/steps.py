@@ -169,7 +169,11 @@ def steps(call: Call) -> Steps:
             # Collected, maybe in another thread and in the middle of anything: the database connection is not ours
             # to touch here, and the store may be locked by this very thread. The lease frees the groups.
             abandoned = True
-            logger.warning("%s was never left, so its transaction is not committed; its lease frees it.", call.name)
+            logger.warning(
+                "%s was never left, so its transaction is not committed; its lease frees it.",
+                call.name,
+                extra={"view": call.name},
+            )
             raise
         except BaseException as error:
             if aliases:
@@ -206,7 +210,7 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
                 callback(held, outcome)
         except Exception:
             # The changes are committed and the answer is made: neither may be lost for the cache's sake.
-            logger.exception("%s: what was to be done after the commit failed", call.name)
+            logger.exception("%s: what was to be done after the commit failed", call.name, extra={"view": call.name})
         finally:
             runtime.release(held)
             if committed and isinstance(held, Alone) and held.writes:

@@ -56,14 +56,18 @@ def lost(store: Store, ticket: str, held: Held, seconds: float) -> None:
     try:
         thread.start()
     except RuntimeError as error:  # no more threads: the interpreter shuts down, or a limit of the system
-        logger.error("Nobody can be told that the lock %r was lost: %s", held, error)
+        logger.error("Nobody can be told that the lock %r was lost: %s", held, error, extra=held.fields)
 
 
 def _tell_lost(store: Store, ticket: str, about: dict[str, Any]) -> None:
     try:
         by = broken_by(store, ticket)
     except StoreUnavailable as error:
-        logger.info("Whether a lock was broken by hand or lost cannot be told: %s", error)
+        logger.info(
+            "Whether a lock was broken by hand or lost cannot be told: %s",
+            error,
+            extra={"view": about["view"], "ticket": ticket},
+        )
         by = ""
     try:
         if by:
@@ -79,4 +83,6 @@ def _send(signal: Signal, about: dict[str, Any], **more: Any) -> None:
         signal.send_robust(sender=Held, **about, **more)
     except Exception:
         # Not a receiver's error, which is logged already: asynchronous ones cannot be run from everywhere.
-        logger.exception("A signal of the lock on %s could not be sent", ", ".join((*about["writes"], *about["reads"])))
+        groups = [*about["writes"], *about["reads"]]
+        extra = {"view": about["view"], "groups": groups}
+        logger.exception("A signal of the lock on %s could not be sent", ", ".join(groups), extra=extra)

@@ -15,7 +15,7 @@ PACKAGE = "pooling"
 
 # Lowest first; each layer is a tuple of units and each unit a tuple of modules with all that is below them.
 LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("errors", "groups", "histogram", "_names", "_numbers", "_forks"),),
+    (("errors", "groups", "histogram", "moments", "_names", "_numbers", "_forks"),),
     (("pool",), ("store.protocol",)),
     (("locks",), ("cache",)),
     (("backends",), ("store",)),
@@ -24,24 +24,27 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("conf", "runtime", "fleet", "signals", "breaking", "telling", "trace", "spec", "wrapping", "sources"),
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
             *("containers", "sightings", "fragments"),
-            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware"),
+            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "server_timing"),
             *("decorated", "checks", "order_checks", "nesting_checks", "routes", "warming"),
         ),
     ),
     (("status", "apps"),),
-    (("management",), ("templatetags",), ("testing",)),
+    (("management",), ("templatetags",), ("testing",), ("contrib",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.
 RAISED = {"cache.invalidate": SURFACE}
 
-NO_DJANGO = ("_names", "_numbers", "_forks", "errors", "groups", "histogram", "pool", "locks", "store")
+NO_DJANGO = ("_names", "_numbers", "_forks", "errors", "groups", "histogram", "moments", "pool", "locks", "store")
 # Who alone may import it. django-redis nobody: what it makes of its settings comes through Django's `caches`.
 ONLY_FROM: dict[str, tuple[str, ...]] = {
     "MySQLdb": ("backends.mysql.driver",),
     "redis": ("store._driver",),
     "django_redis": (),
     "pytest": ("testing.fixtures",),
+    "prometheus_client": ("contrib.prometheus",),
+    "opentelemetry": ("contrib.opentelemetry",),
+    "debug_toolbar": ("contrib.debug_toolbar",),
 }
 
 

@@ -55,7 +55,8 @@ def test_the_runtime_requirements_are_these_four(wheel: Path) -> None:
         "mysqlclient",
         "redis>=5",
     ]
-    assert set(metadata.get_all("Provides-Extra", [])) == {"test", "dev", "bench", "docs", "browser"}
+    extras = {"prometheus", "opentelemetry", "debug-toolbar"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"test", "dev", "bench", "docs", "browser", *extras}
     assert metadata["License-File"] == "LICENSE"
     names = {re.split(r"[^\w-]", r)[0].lower() for r in required}
     files = ("requirements-dev.txt", "requirements-browser.txt")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from .. import moments
 from .._forks import after_in_child
 
 TOLD = "_pooling_told"  # attribute of a response: the words of its Cache-Status and their detail
@@ -147,6 +148,8 @@ class Tally:
                     self._stored += 1
                 else:
                     _add(self._not_stored, reason(detail))
+        if moments.listeners:
+            moments.tell(moments.Answered(self.view, parts, reason(detail) if detail else ""))
         return response
 
     def failed(self) -> None:

@@ -105,6 +105,11 @@ class Held:
         """Does it stand on holds further out alone?"""
         return self._ticket is None
 
+    @property
+    def fields(self) -> dict[str, object]:
+        """For the log: what it is about, as fields of a record."""
+        return {"view": self.view, "groups": [*self.writes, *self.reads], "ticket": self._ticket or ""}
+
     def check(self, *, ask: bool = True) -> None:
         """Raise LockLost unless all groups are still held. Prolongs the lease; one call to the store.
 

@@ -82,6 +82,7 @@ class Renewer:
                     logger.warning(
                         "A lock of %s was never released and its thread has ended; its lease frees it.",
                         (held.view if held is not None else "") or "an unnamed view",
+                        extra={"ticket": ticket} if held is None else held.fields,
                     )
                     continue
                 holds[ticket] = held
@@ -98,7 +99,11 @@ class Renewer:
         try:
             kept = self._store.renew(tickets, lease)
         except Exception:
-            logger.exception("%d leases could not be renewed; trying again before they run out", len(tickets))
+            logger.exception(
+                "%d leases could not be renewed; trying again before they run out",
+                len(tickets),
+                extra={"tickets": tickets},
+            )
             kept, delay = [True] * len(tickets), lease / 10
         else:
             delay = lease / 3
@@ -115,7 +120,7 @@ class Renewer:
                     lost.append(holds[ticket])
         for held in lost:
             self._lose(held)
-            logger.warning("Lost the lock %r", held)
+            logger.warning("Lost the lock %r", held, extra=held.fields)
 
     def _run(self) -> None:
         me = threading.current_thread()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .. import _numbers
+from .. import _numbers, moments
 from ..errors import LockTimeout, StoreUnavailable
 from ..groups import Mode, Plan, write_epochs
 from ..store.protocol import Grant, LockRequest, Store
@@ -231,6 +231,9 @@ class LockManager:
         kept = self._give_back(held, held._ticket)
         if held._counts:  # after the groups are free: nobody waits for it
             self.stats.held(held._counts.reads, held._counts.writes, held.waited, seconds)
+            if moments.listeners:
+                counts = held._counts
+                moments.tell(moments.LockHeld(held.view, counts.reads, counts.writes, held.waited, seconds))
         return kept
 
     def _give_back(self, held: Held, ticket: str) -> bool:
@@ -239,14 +242,14 @@ class LockManager:
         except StoreUnavailable as error:
             # Or else its groups would stay taken for the rest of the lease, once the store is back.
             self.store.later(ticket, held._renews)
-            logger.warning("%r will be released as soon as the store answers: %s", held, error)
+            logger.warning("%r will be released as soon as the store answers: %s", held, error, extra=held.fields)
             return False
         except Exception:
-            logger.exception("The lock %r could not be released; its lease frees it", held)
+            logger.exception("The lock %r could not be released; its lease frees it", held, extra=held.fields)
             return False
         if not kept:
             self._lose(held)
-            logger.warning("The lock %r had been lost before it was released", held)
+            logger.warning("The lock %r had been lost before it was released", held, extra=held.fields)
         return kept
 
     def _lose(self, held: Held) -> None:
@@ -392,6 +395,8 @@ class LockManager:
         self._renewer.add(request.ticket, held)
         if leading:
             _held.push(held)
+            if held.waited and moments.listeners:
+                moments.tell(moments.LockWaited(asking.view, asking.new.reads, asking.new.writes, held.waited))
         return held
 
     def _abandon(self, ticket: str) -> None:
@@ -405,13 +410,18 @@ class LockManager:
         except StoreUnavailable:
             self.store.later(ticket)  # whoever asked is told that the store is down
         except Exception:
-            logger.exception("A request for locks could not be withdrawn; the store drops it by itself")
+            logger.exception(
+                "A request for locks could not be withdrawn; the store drops it by itself", extra={"ticket": ticket}
+            )
 
     def _timed_out(self, asking: _Asking) -> LockTimeout:
         waited = time.monotonic() - asking.started
         self._abandon(asking.request.ticket)
         if asking.queued:
-            self.stats.timed_out((*asking.new.reads, *asking.new.writes), waited)
+            reads, writes = asking.new.reads, asking.new.writes
+            self.stats.timed_out((*reads, *writes), waited)
+            if moments.listeners:
+                moments.tell(moments.LockWaited(asking.view, reads, writes, waited, granted=False))
         error = timeout_error(self.store, asking.request, asking.view, waited, self.stats.mean_hold)
         if asking.queued:
             error.waited = waited

@@ -189,7 +189,12 @@ class Budget(Generic[C]):
             standing = self._ledger.turn(max(might, self._before), self._limits)
         except Exception as error:  # noqa: BLE001 - the shares stay as they are; the messages of the pool tell it
             if repr(error) != repr(self.error):
-                log.warning("%s: its share of the server's connections cannot change: %r", report.title(pool), error)
+                log.warning(
+                    "%s: its share of the server's connections cannot change: %r",
+                    report.title(pool),
+                    error,
+                    extra={"pool": pool.name, "error": type(error).__name__},
+                )
             self.error = error
             return TURN
         self.error = None
@@ -211,7 +216,11 @@ class Budget(Generic[C]):
         try:
             self._ledger.leave()
         except Exception as error:  # noqa: BLE001 - it is dropped when the process ends
-            log.warning("a share of the server's connections cannot be given up: %r", error)
+            log.warning(
+                "a share of the server's connections cannot be given up: %r",
+                error,
+                extra={"error": type(error).__name__},
+            )
 
 
 def _run(ref: weakref.ref[Control[C]], budget: Budget[C]) -> None:

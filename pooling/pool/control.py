@@ -129,6 +129,12 @@ class Control(Upkeep[C]):
     def _filled(self) -> bool:
         return len(self._slots) >= self._min_size and (self._max_size > 0 or not self._min_wanted)
 
+    def last_wait(self) -> float:
+        """Seconds for which this thread's last checkout was queued, 0 if it was served at once; told once."""
+        holder = self._introduce()
+        waited, holder.waited = holder.waited, 0.0
+        return waited
+
     def holders(self) -> list[Holding]:
         """Who holds what since when, the longest-standing first; with ``leak_after`` also where it was taken."""
         return leaks.holdings(self, self._clock())

@@ -119,7 +119,12 @@ class ConnectionPool(Control[C]):
             self._retire(slot, bad=True)
             if not isinstance(error, Exception):
                 raise
-            log.warning("%s: a returned connection could not be reset: %r", report.title(self), error)
+            log.warning(
+                "%s: a returned connection could not be reset: %r",
+                report.title(self),
+                error,
+                extra={"pool": self.name, "error": type(error).__name__},
+            )
             return None
         try:
             now = clock()

@@ -43,6 +43,7 @@ class Engine(Growth[C]):
                     if queued:
                         waited = slot.since - started
                         slot.waits.add(waited, bucket_of(waited))
+                        self._here.holder.waited = waited
                     # No call between these lines: an asynchronous exception comes before all of them or after.
                     conn = slot.conn
                     self._busy[slot.key] = slot
@@ -193,7 +194,12 @@ class Engine(Growth[C]):
                 slot.asked = self._clock()
             return True
         except Exception as error:  # noqa: BLE001 - whatever a driver raises here, the connection is not fit
-            log.warning("%s: a connection failed its check: %r", report.title(self), error)
+            log.warning(
+                "%s: a connection failed its check: %r",
+                report.title(self),
+                error,
+                extra={"pool": self.name, "error": type(error).__name__},
+            )
             return False
         except BaseException:  # interrupted between a question and its answer: nobody may read the answer later
             self._retire(slot)
@@ -213,7 +219,12 @@ class Engine(Growth[C]):
         except BaseException:
             self._retire(slot)
             raise
-        log.warning("%s: a connection failed the callback 'check': %r", report.title(self), doubt)
+        log.warning(
+            "%s: a connection failed the callback 'check': %r",
+            report.title(self),
+            doubt,
+            extra={"pool": self.name, "error": type(doubt).__name__},
+        )
         if waiter is not None:
             waiter.doubt = doubt
         return False

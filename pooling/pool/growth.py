@@ -143,7 +143,9 @@ class Growth(State[C]):
             try:
                 self._callbacks.reconnect_failed(cast("ConnectionPool[C]", self))
             except Exception:  # noqa: BLE001 - the user's; the pool goes on
-                log.exception("%s: the callback 'reconnect_failed' failed", report.title(self))
+                log.exception(
+                    "%s: the callback 'reconnect_failed' failed", report.title(self), extra={"pool": self.name}
+                )
 
     def _retire(self, slot: Slot[C], *, bad: bool = False) -> None:
         """Close one connection; somebody who waits may open another in its place."""

@@ -32,7 +32,11 @@ def _run(ref: weakref.ref[Growth[Any]], wake: Bell) -> None:
         try:
             delay = pool._maintain()
         except Exception:
-            log.exception("%s: maintenance failed; the next round is tried in a minute", report.title(pool))
+            log.exception(
+                "%s: maintenance failed; the next round is tried in a minute",
+                report.title(pool),
+                extra={"pool": pool.name},
+            )
             delay = 60.0
         del pool  # or it could not be collected while this thread sleeps
         if delay is None:

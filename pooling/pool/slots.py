@@ -16,10 +16,11 @@ NEVER = float("-inf")
 class Holder:
     """The thread, or greenlet, that has taken a connection. One object per thread and pool."""
 
-    __slots__ = ("thread",)
+    __slots__ = ("thread", "waited")
 
     def __init__(self) -> None:
         self.thread = threading.current_thread()
+        self.waited = 0.0  # seconds, of its last checkout that was queued
 
     @property
     def name(self) -> str:

@@ -210,7 +210,12 @@ class State(Generic[C]):
             try:
                 self._driver.close(conn)
             except Exception as error:  # noqa: BLE001 - it is gone either way
-                log.warning("%s: closing a connection failed: %r", report.title(self), error)
+                log.warning(
+                    "%s: closing a connection failed: %r",
+                    report.title(self),
+                    error,
+                    extra={"pool": self.name, "error": type(error).__name__},
+                )
 
     def _dispose(self, conns: list[C]) -> None:
         """Close in another thread: a checkout must not wait for a slow goodbye."""
@@ -235,4 +240,9 @@ class State(Generic[C]):
             try:
                 self._driver.abandon(slot.conn)
             except Exception as error:  # noqa: BLE001 - the others must still be abandoned
-                log.warning("%s: abandoning a connection after a fork failed: %r", report.title(self), error)
+                log.warning(
+                    "%s: abandoning a connection after a fork failed: %r",
+                    report.title(self),
+                    error,
+                    extra={"pool": self.name, "error": type(error).__name__},
+                )

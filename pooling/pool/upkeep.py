@@ -22,6 +22,7 @@ class Upkeep(Engine[C]):
                 "%s: %s is held by thread %r for %.1f s, longer than 'leak_after'. Give it back sooner, or raise "
                 "'leak_after' if it is to be held. It was taken at\n  %s",
                 report.title(self), held.connection, held.thread, held.age, "\n  ".join(held.stack),
+                extra={"pool": self.name, "holder": held.thread, "seconds": held.age},
             )  # fmt: skip
         return due
 

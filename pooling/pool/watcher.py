@@ -67,7 +67,12 @@ class Watcher:
                 # One shot: an end is told once, and does not wake again and again for as long as a user holds it.
                 epoll.register(number, _END | select.EPOLLONESHOT)
             except (OSError, RuntimeError) as error:  # out of descriptors or threads, or closed meanwhile
-                log.info("pool %r: a connection cannot be watched, so each checkout looks: %r", self._name, error)
+                log.info(
+                    "pool %r: a connection cannot be watched, so each checkout looks: %r",
+                    self._name,
+                    error,
+                    extra={"pool": self._name, "error": type(error).__name__},
+                )
                 if not self._numbers:
                     self._ring()  # or a thread that was just started would sleep for nobody
                 return False
@@ -138,7 +143,11 @@ class Watcher:
         try:
             pool._ended(key)
         except Exception:
-            log.exception("pool %r: a connection that has ended could not be taken out; its checkout will", self._name)
+            log.exception(
+                "pool %r: a connection that has ended could not be taken out; its checkout will",
+                self._name,
+                extra={"pool": self._name},
+            )
 
     def _is_over(self, epoll: select.epoll) -> bool:
         """Is there nobody left to watch for? Then all is as before the first `watch`."""

@@ -85,7 +85,7 @@ def _carry_out(order: dict[str, Any]) -> int:
         if pool.name == order["pool"]:
             pool.drain()
             drained += 1
-            logger.info("The pool %r was drained by hand", pool.name)
+            logger.info("The pool %r was drained by hand", pool.name, extra={"pool": pool.name})
     return drained
 
 

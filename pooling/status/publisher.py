@@ -53,7 +53,7 @@ class Publisher:
             self._begun = True
             store.announce(PREFIX + here.process_id(), document, 3 * self.every)
         except StoreUnavailable as error:
-            logger.debug("Nothing was published: %s", error)
+            logger.debug("Nothing was published: %s", error, extra={"error": type(error).__name__})
             return False
         return True
 
@@ -64,15 +64,18 @@ class Publisher:
         try:
             runtime.store().announce(PREFIX + here.process_id(), b"", _GONE)
         except (StoreUnavailable, ImproperlyConfigured) as error:
-            logger.debug("What was published stays until it runs out: %s", error)
+            logger.debug("What was published stays until it runs out: %s", error, extra={"error": type(error).__name__})
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self.turn()
-            except Exception:
+            except Exception as error:
                 # Whatever a site's pool or view was named like: the next turn has another picture.
-                logger.exception("The state of this process could not be published; the next turn tries again")
+                logger.exception(
+                    "The state of this process could not be published; the next turn tries again",
+                    extra={"error": type(error).__name__},
+                )
             self._stopping.wait(self.every)
 
 
@@ -96,7 +99,9 @@ def start() -> Publisher | None:
             try:
                 publisher.start()
             except RuntimeError as error:  # no more threads: the interpreter shuts down, or a limit of the system
-                logger.warning("The state of this process cannot be published: %s", error)
+                logger.warning(
+                    "The state of this process cannot be published: %s", error, extra={"error": type(error).__name__}
+                )
                 return None
             _publisher = publisher
         return _publisher

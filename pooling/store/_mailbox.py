@@ -175,7 +175,9 @@ class Mailbox:
                     return
                 losses += 1
                 if broken is None or losses > 1:  # not merely a connection that broke
-                    logger.warning("No grants of locks can arrive at present: %s", trouble)
+                    logger.warning(
+                        "No grants of locks can arrive at present: %s", trouble, extra={"error": type(trouble).__name__}
+                    )
                     self.doubt()  # the store itself tells them that it cannot be reached
                     stopped.wait(_PAUSE)
                 continue

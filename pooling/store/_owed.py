@@ -65,7 +65,11 @@ class Owed:
                         error.asked = False
                     raise
                 # It would be refused for ever, and everything else with it.
-                logger.exception("The store refuses to release %d locks; their leases free them", len(tickets))
+                logger.exception(
+                    "The store refuses to release %d locks; their leases free them",
+                    len(tickets),
+                    extra={"tickets": list(tickets)},
+                )
             with self._mutex:
                 self.due = bool(self._tickets or self._epochs)
 

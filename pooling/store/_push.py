@@ -120,7 +120,11 @@ class Pushes:
                     self._wire.driver.redirect(*trouble.address)
                 troubles = 1 if self._trusted else troubles + 1
                 if troubles == _FAILS:  # not merely a connection that broke, or keys that are elsewhere
-                    logger.warning("Pages of level 'near' are treated as 'validated' for the present: %s", trouble)
+                    logger.warning(
+                        "Pages of level 'near' are treated as 'validated' for the present: %s",
+                        trouble,
+                        extra={"error": type(trouble).__name__},
+                    )
                 if troubles >= _FAILS and not self._was_asked():
                     return
                 pause = min(_FIRST_PAUSE * 2 ** min(troubles - 1, 10), _LONGEST_PAUSE)

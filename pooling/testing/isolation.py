@@ -70,7 +70,9 @@ def _held() -> list[str]:
         try:
             parties = store.parties()
         except StoreUnavailable as error:
-            logger.warning("Whether a test has left a lock cannot be told: %s", error)
+            logger.warning(
+                "Whether a test has left a lock cannot be told: %s", error, extra={"error": type(error).__name__}
+            )
             continue
         found += [describe(party, declared(party.wants)) for party in parties if party.holding]
     return found

@@ -154,21 +154,53 @@ def check_uwsgi(code: str) -> None:
     assert not wrong, f"uWSGI has no {wrong}"
 
 
-def check_kubernetes(code: str) -> None:
+def check_yaml(code: str) -> None:
     for found in yaml.safe_load_all(code):
-        assert found["apiVersion"]
-        assert found["kind"] == "Deployment"
-        assert found["metadata"]["name"]
-        spec = found["spec"]
-        assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
-        pod = spec["template"]["spec"]
-        for container in [*pod.get("initContainers", []), *pod["containers"]]:
-            assert container["image"]
-            if container.get("command", [""])[0] == "python":
-                check(shlex.join(container["command"]))
-            for variable in container.get("env", []):
-                assert set(variable) == {"name", "value"}
-                assert isinstance(variable["value"], str)
+        check_rules(found) if "groups" in found else check_kubernetes(found)
+
+
+def check_rules(found: dict[str, Any]) -> None:
+    """Rules of Prometheus, and only of metrics that there are."""
+    from pooling.contrib.prometheus import Collector
+
+    known = set()
+    for family in Collector().describe():
+        endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "summary": ["_sum", "_count"]}
+        known |= {family.name + ending for ending in endings.get(family.type, [""])}
+    for group in found["groups"]:
+        assert set(group) == {"name", "rules"}
+        for rule in group["rules"]:
+            assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+            assert re.fullmatch(r"\d+[smh]", rule["for"])
+            used = set(re.findall(r"pooling_\w+", rule["expr"]))
+            assert used <= known, f"There is no {', '.join(used - known)}"
+            for opening, closing in ("()", "[]", "{}"):
+                assert rule["expr"].count(opening) == rule["expr"].count(closing), rule["expr"]
+
+
+def check_cron(code: str) -> None:
+    for line in lines(code):
+        *times, command = line.split(None, 5)
+        assert all(re.fullmatch(r"[\d*/,-]+", one) for one in times), line
+        for part in re.split(r"&&|\|\|", command):
+            if part.split()[0] == "python":
+                check(part)
+
+
+def check_kubernetes(found: dict[str, Any]) -> None:
+    assert found["apiVersion"]
+    assert found["kind"] == "Deployment"
+    assert found["metadata"]["name"]
+    spec = found["spec"]
+    assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
+    pod = spec["template"]["spec"]
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        assert container["image"]
+        if container.get("command", [""])[0] == "python":
+            check(shlex.join(container["command"]))
+        for variable in container.get("env", []):
+            assert set(variable) == {"name", "value"}
+            assert isinstance(variable["value"], str)
 
 
 _INSTRUCTIONS = {"FROM", "RUN", "WORKDIR", "COPY", "CMD", "ENV", "EXPOSE", "USER"}

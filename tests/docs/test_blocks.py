@@ -16,7 +16,7 @@ import pytest
 from . import shell
 from .blocks import PAGES, ROOT, TEXT, blocks, every, python
 
-KNOWN = {"python", "sh", "ini", "yaml", "dockerfile", "conf", TEXT}
+KNOWN = {"python", "sh", "ini", "yaml", "dockerfile", "conf", "cron", TEXT}
 MOST_NOT_RUN = 5
 
 
@@ -98,8 +98,19 @@ def test_uwsgi_has_these_options(block: Any) -> None:
 
 
 @pytest.mark.parametrize("block", every("yaml"), ids=str)
-def test_yaml_is_of_kubernetes(block: Any) -> None:
-    shell.check_kubernetes(block.code)
+def test_yaml_is_of_kubernetes_or_prometheus(block: Any) -> None:
+    shell.check_yaml(block.code)
+
+
+def test_a_rule_about_a_metric_that_does_not_exist_is_noticed() -> None:
+    rule = {"alert": "A", "expr": "pooling_pool_nothing > 0", "for": "1m", "labels": {}, "annotations": {}}
+    with pytest.raises(AssertionError, match="pooling_pool_nothing"):
+        shell.check_rules({"groups": [{"name": "a", "rules": [rule]}]})
+
+
+@pytest.mark.parametrize("block", every("cron"), ids=str)
+def test_crontabs(block: Any) -> None:
+    shell.check_cron(block.code)
 
 
 @pytest.mark.parametrize("block", every("dockerfile"), ids=str)

@@ -170,6 +170,23 @@ def testing(page: Any) -> None:
     assert result.testsRun == 6
 
 
+@uses("docs/howto/monitoring.md")
+def monitoring(page: Any) -> None:
+    import shop  # type: ignore[import-not-found]
+    from prometheus_client import REGISTRY
+
+    from pooling.contrib.opentelemetry import uninstrument
+
+    uninstrument()
+    page.ShopConfig("shop", shop).ready()
+    Event.objects.count()
+    view = page.urlpatterns[0].callback
+    sent = RequestFactory().get("/metrics", headers={"Authorization": "Bearer for the tests only"})
+    assert 'pooling_pool_connections{pool="default",state="busy"} 1.0' in text(view(sent))
+    assert view(RequestFactory().get("/metrics")).status_code == 401
+    assert REGISTRY.get_sample_value("pooling_store_up", {"kind": "redis"}) == 1
+
+
 @uses("docs/operations.md")
 def operations(page: Any) -> None:
     from pooling import locked

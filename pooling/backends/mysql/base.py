@@ -22,6 +22,7 @@ from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.mysql import base as mysql
 from django.utils.functional import cached_property
 
+from pooling import moments
 from pooling.errors import PoolTimeout
 from pooling.pool import ConnectionPool
 
@@ -185,7 +186,7 @@ class DatabaseWrapper(Releasing):
             return super().get_new_connection(params) if connection is None else connection
         pool = self._pool_for(conn_params)
         try:
-            connection = pool.getconn()
+            connection = moments.checkout(pool) if moments.listeners else pool.getconn()
         except PoolTimeout as error:
             raise OperationalError(str(error)) from error
         connection.lend(pool)

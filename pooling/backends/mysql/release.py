@@ -175,14 +175,18 @@ class Releasing(mysql.DatabaseWrapper):
         try:
             if connection.read_only:
                 if pool.evict(connection):
-                    log.warning("%s: the server does not write any more; all connections are replaced.", self.alias)
+                    log.warning(
+                        "%s: the server does not write any more; all connections are replaced.",
+                        self.alias,
+                        extra={"pool": self.alias},
+                    )
             elif discard:
                 pool.discard(connection)
             else:
                 pool.putconn(connection)
         except ValueError as error:
             # The thread that took it ended without closing, and this one comes too late. The pool has seen to it.
-            log.warning("%s: %s", self.alias, error)
+            log.warning("%s: %s", self.alias, error, extra={"pool": self.alias, "error": type(error).__name__})
 
     def is_usable(self) -> bool:
         parked = self._parked

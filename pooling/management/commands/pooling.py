@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
-import json
-from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+import time
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from pooling import conf, fences, runtime
 from pooling.breaking import break_lock
 from pooling.cache.invalidate import invalidate
 from pooling.errors import GroupError, StoreUnavailable
-from pooling.groups import Mode
-from pooling.management import warm
-from pooling.store.protocol import Party
+from pooling.management import tables, warm
+from pooling.status import fleet, here
+from pooling.status.fleet import Fleet
 
 _DAY = 86400.0
-_OWNER = ("view", "label", "host", "pid", "thread", "trace")
+_WATCH = 2.0  # seconds between two looks
+_WELL, _PROBLEMS, _CANNOT_TELL = 0, 1, 2
+_MEMORY = (
+    "POOLING['CACHE_ALIAS'] names the store in memory: this process sees its own locks and pages only, not the "
+    "site's. A django-redis alias is shared."
+)
+_CODES = "Exit code 0: all is well; 1: there are problems; 2: it cannot be told."
 
 
 class Command(BaseCommand):
-    help = "Shows and breaks locks, invalidates groups, fills the cache, purges old fences."
+    help = "Shows processes, pools, locks and cached views; breaks locks, invalidates groups, fills the cache, purges."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parsers = parser.add_subparsers(dest="what", required=True, metavar="locks|break|invalidate|warm|purge")
+        names = "status|stats|locks|break|invalidate|warm|purge"
+        parsers = parser.add_subparsers(dest="what", required=True, metavar=names)
 
         def sub(name: str, function: Callable[..., None], text: str) -> ArgumentParser:
             made: ArgumentParser = parsers.add_parser(name, help=text, description=text)
             made.set_defaults(function=function)
             return made
 
+        status = sub("status", self.status, f"Processes, pools, who has connections and groups, and problems. {_CODES}")
+        stats = sub(
+            "stats",
+            self.stats,
+            "How long groups were waited for and held, and what cached views saved. Exit code 2: as status.",
+        )
+        stats.add_argument("--top", type=_number, default=20, metavar="N", help="lines of each table (default: 20)")
+        stats.add_argument("--sort", choices=sorted(tables.SORTS), default="waited", help="of groups (default: waited)")
         locks = sub(
             "locks", self.locks, "Holders, then waiters in the order of the queue. Exit code 1 if there are none."
         )
         locks.add_argument("groups", nargs="*", metavar="GROUP", help="only those that have or want one of these")
-        locks.add_argument("--json", action="store_true", help="for programs")
+        for one in (status, stats, locks):
+            one.add_argument("--json", action="store_true", help="for programs; with --watch a line for each look")
+            one.add_argument(
+                "--watch",
+                nargs="?",
+                type=_seconds,
+                const=_WATCH,
+                metavar="SECONDS",
+                help="look again and again (default: every 2), until Ctrl-C",
+            )
         breaking = sub("break", self.break_, "Take a lock from its holder, or a waiter out of the queue.")
         breaking.add_argument("ticket", help="as `manage.py pooling locks` shows it")
         renew = sub("invalidate", self.invalidate, "Make every page that was made from these groups a miss.")
@@ -48,6 +74,7 @@ class Command(BaseCommand):
         purging.add_argument("--database", default=DEFAULT_DB_ALIAS, help="alias (default: %(default)s)")
 
     def handle(self, *args: Any, function: Callable[..., None], **options: Any) -> None:
+        self._coloured = bool(options.get("force_color"))
         try:
             function(**options)
         except (StoreUnavailable, GroupError) as error:
@@ -55,12 +82,37 @@ class Command(BaseCommand):
 
     # -- what it does
 
-    def locks(self, groups: Sequence[str], json: bool, **options: Any) -> None:
+    def status(self, **options: Any) -> None:
+        def look() -> tuple[int, Any, str]:
+            found = self._fleet()
+            doubts, plain = self._doubts(found), found.as_dict()
+            code = _CANNOT_TELL if doubts else _PROBLEMS if plain["problems"] else _WELL
+            plain["problems"] = [*doubts, *plain["problems"]]
+            return code, plain, tables.status(plain, self._width(), self._style())
+
+        self._show(look, **options)
+
+    def stats(self, top: int, sort: str, **options: Any) -> None:
+        def look() -> tuple[int, Any, str]:
+            found = self._fleet()
+            doubts = self._doubts(found)
+            plain = found.as_dict()
+            chosen = {"groups": tables.ranked(plain["groups"], sort)[:top], "views": plain["views"][:top]}
+            text = tables.stats(plain, self._width(), self._style(), top=top, sort=sort)
+            text = "\n\n".join([*(self._style().ERROR(f"! {doubt}") for doubt in doubts), text])
+            return _CANNOT_TELL if doubts else _WELL, {"problems": doubts, **chosen}, text
+
+        self._show(look, **options)
+
+    def locks(self, groups: Sequence[str], **options: Any) -> None:
         self._warn_about_memory()
-        parties = runtime.store().parties(groups or None)
-        self.stdout.write(_as_json(parties) if json else _as_table(parties))
-        if not parties:
-            raise SystemExit(1)
+
+        def look() -> tuple[int, Any, str]:
+            parties = runtime.store().parties(groups or None)
+            plain = [fleet.party_as_dict(party) for party in parties]
+            return int(not parties), plain, tables.parties(parties)
+
+        self._show(look, **options)
 
     def break_(self, ticket: str, **options: Any) -> None:
         self._warn_about_memory()
@@ -68,7 +120,7 @@ class Command(BaseCommand):
         if party is None:
             raise CommandError(f"Nobody has the ticket {ticket!r}. `manage.py pooling locks` shows those that exist.")
         done = "Taken from" if party.holding else "Taken out of the queue:"
-        self.stdout.write(f"{done} {_who(party)}: {_what(party)}")
+        self.stdout.write(f"{done} {tables.who(party.owner)}: {tables.what(party)}")
         if party.holding:
             self.stdout.write(
                 "Its view runs on; what it writes is refused at the COMMIT, or by the fence of the next holder."
@@ -94,49 +146,77 @@ class Command(BaseCommand):
 
     def _warn_about_memory(self) -> None:
         if not runtime.store().shared:
-            self.stderr.write(
-                "POOLING['CACHE_ALIAS'] names the store in memory: this process sees its own locks and pages only, not "
-                "the site's. A django-redis alias is shared."
-            )
+            self.stderr.write(_MEMORY)
+
+    # -- how it shows it
+
+    def _show(self, look: Callable[[], tuple[int, Any, str]], json: bool, watch: float | None, **options: Any) -> None:
+        """Print what ``look`` finds, once or every ``watch`` seconds, and end with its exit code."""
+        code = _WELL
+        try:
+            while True:
+                code, plain, text = look()
+                if json:
+                    self.stdout.write(tables.as_json(plain, lines=watch is not None))
+                elif watch is not None and self.stdout.isatty():
+                    self._redraw(text, watch)
+                else:
+                    self.stdout.write(text if watch is None else f"{time.strftime('%H:%M:%S')}\n{text}\n")
+                self.stdout.flush()
+                if watch is None:
+                    break
+                time.sleep(watch)
+        except KeyboardInterrupt:
+            self.stdout.write("")
+        if code:
+            raise SystemExit(code)
+
+    def _redraw(self, text: str, watch: float) -> None:
+        """In place: to the upper left, each line to its end, and nothing of the last picture below."""
+        lines = [f"Every {watch:g} s, {time.strftime('%H:%M:%S')}; Ctrl-C ends it.", "", *text.split("\n")]
+        room = shutil.get_terminal_size().lines - 1
+        if len(lines) > room:
+            lines = [*lines[: room - 1], f"… {len(lines) - room + 1} more lines"]
+        self.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", ending="")
+
+    def _width(self) -> int | None:
+        return shutil.get_terminal_size().columns if self.stdout.isatty() else None
+
+    def _style(self) -> Any:
+        return self.style if self.stdout.isatty() or self._coloured else no_style()
+
+    def _fleet(self) -> Fleet:
+        """The site, without this command's own process if others tell how they are."""
+        found = fleet.look()
+        if not found.shared:
+            return found
+        others = [one for one in found.processes if one["process"]["id"] != here.process_id()]
+        return fleet.together(
+            others, found.parties, shared=True, store_error=found.store_error, strangers=found.strangers
+        )
+
+    def _doubts(self, found: Fleet) -> list[str]:
+        """Why it cannot be told how the site is."""
+        if found.store_error:
+            return ["The store cannot be asked, so nothing is known of the site's processes."]
+        if not found.shared:
+            return [_MEMORY]
+        if not found.processes:
+            return ["No process says how it is: none has had a request yet, or POOLING['PUBLISH_SECONDS'] is 0."]
+        return []
 
 
-def _who(party: Party) -> str:
-    owner = party.owner
-    label = f" ({owner['label']})" if owner.get("label") else ""
-    place = f"{owner.get('host', '?')} pid {owner.get('pid', '?')} {owner.get('thread', '?')}"
-    trace = f" trace {owner['trace']}" if owner.get("trace") else ""
-    return f"{owner.get('view') or 'unnamed code'}{label} on {place}{trace}"
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= _DAY:
+        raise ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to {_DAY:g}")
+    return value
 
 
-def _what(party: Party) -> str:
-    return " ".join(f"{group}:{Mode(mode).name}" for group, mode in party.wants)
-
-
-def _as_json(parties: Iterable[Party]) -> str:
-    return json.dumps(
-        [
-            {
-                "ticket": party.ticket,
-                "state": "holds" if party.holding else "waits",
-                "seconds": round(party.seconds, 3),
-                "groups": {group: Mode(mode).name for group, mode in party.wants},
-                **{key: party.owner.get(key, "") for key in _OWNER},
-            }
-            for party in parties
-        ],
-        indent=2,
-    )
-
-
-def _as_table(parties: Sequence[Party]) -> str:
-    if not parties:
-        return "Nobody holds or waits for anything."
-    rows = [("", "seconds", "ticket", "who", "groups")]
-    rows += [
-        ("holds" if one.holding else "waits", f"{one.seconds:.1f}", one.ticket, _who(one), _what(one))
-        for one in parties
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
-    )
+def _number(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
