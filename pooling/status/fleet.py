@@ -124,7 +124,7 @@ def read(text: bytes) -> dict[str, Any] | None:
 
 
 def _is_whole(document: dict[str, Any]) -> bool:
-    """Nothing in it is believed to have the right form before all was done with it once that is done with it later."""
+    """Can it be added up and shown? That is tried, since nothing in it can be believed to have its form."""
     try:
         together([document], []).checked()
     except MALFORMED:

@@ -116,9 +116,19 @@ def test_the_last_warnings_are_kept_and_the_same_again_is_counted(recent):
     assert len(found[1]["text"]) == 400
     assert SECRET not in json.dumps(found)
     assert recent.total == 7
+    logger.warning("another thing")
+    assert [one["count"] for one in recent.newest_first()] == [1, 1, 1]
     for number in range(10):
         logging.getLogger(f"pooling.{number}").warning("x")
     assert len(recent.newest_first()) == 3
+
+
+def test_a_faulty_call_of_a_logger_is_not_the_business_of_who_makes_it(recent, monkeypatch):
+    heard = []
+    monkeypatch.setattr(recent, "handleError", heard.append)
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logging.getLogger("pooling.pool").warning("%d and %d", 1)
+    assert len(heard) == 1
 
 
 def test_listening_silences_nobody(monkeypatch):
