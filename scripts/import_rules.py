@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks"),
         ),
     ),
-    (("status", "apps"),),
+    (("status", "apps", "urls", "admin"),),
     (("management",), ("templatetags",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
