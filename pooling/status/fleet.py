@@ -84,7 +84,6 @@ def party_as_dict(party: Party) -> dict[str, Any]:
 
 def look() -> Fleet:
     """How it is just now. Never raises for a store that is down or wrongly configured: `Fleet.store_error` says so."""
-    own = here.document()
     told: Mapping[str, bytes] = {}
     parties: list[Party] = []
     shared, error = False, ""
@@ -96,7 +95,8 @@ def look() -> Fleet:
             told = store.announced()
     except (StoreUnavailable, ImproperlyConfigured) as failure:
         parties, error = [], str(failure)
-    documents = [own]
+    # The page's charts need samples; where nobody publishes, those who look take them.
+    documents = [here.document(sample=not shared and here.sample_due())]
     strangers = 0
     for name, text in told.items():
         if not name.startswith(PREFIX) or name == PREFIX + here.process_id() or not text:
