@@ -168,9 +168,9 @@ def _totals(fleet: Fleet) -> list[dict[str, str]]:
             "more": f"of {number(found['hits'] + found['misses'])}; {span(found['saved_seconds'])} saved",
         },
         {
-            "name": "Without a connection",
+            "name": "Failed checkouts",
             "value": number(found["requests_errors"]),
-            "more": f"of {number(found['requests_num'])} checkouts",
+            "more": f"of {number(found['requests_num'])}",
         },
     ]
 

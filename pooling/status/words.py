@@ -4,13 +4,13 @@ from __future__ import annotations
 
 
 def span(seconds: float) -> str:
-    """A duration: ``0.4 ms``, ``12 ms``, ``1.2 s``, ``3 min 12 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """A duration: ``0.4 ms``, ``12 ms``, ``1.2 s``, ``12 s``, ``3 min 12 s``, ``2 h 5 min``, ``3 d 4 h``."""
     if seconds <= 0:
         return "0 ms"
     if seconds < 0.9995:
         return f"{seconds * 1e3:.{1 if seconds < 0.00995 else 0}f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.{1 if seconds < 9.95 else 0}f} s"
     for unit, low, small, below in ((60, 1, ("min", "s"), 3600), (3600, 60, ("h", "min"), 86400)):
         if round(seconds / low) * low < below:
             large, rest = divmod(round(seconds / low), unit // low)

@@ -135,7 +135,7 @@ def test_a_lock_is_broken_by_hand_and_a_second_operator_is_told(
     expect(one.locator("#p-parties")).to_contain_text("Nobody holds or waits for anything.")
 
 
-def test_what_the_reader_does_is_left_alone(visit: Visit, stuck: Callable[[], None]) -> None:
+def test_what_the_reader_does_is_left_alone(visit: Visit, stuck: Callable[[], None], pictures: Path) -> None:
     """Open details, the focus, a table's place and a half-typed group are as they were, while all around changes."""
     page = opened(visit, width=380)
     pools = page.get_by_role("region", name="Pools")
@@ -152,6 +152,7 @@ def test_what_the_reader_does_is_left_alone(visit: Visit, stuck: Callable[[], No
     assert pools.evaluate("one => one.scrollLeft") == 40
     expect(page.get_by_label("Group", exact=True)).to_be_focused()
     expect(page.get_by_label("Group", exact=True)).to_have_value("half/ty")
+    page.screenshot(path=pictures / "status stuck 380.png", full_page=True)
     # It can be stopped, and goes on.
     pause = page.get_by_role("button", name="Pause")
     pause.click()

@@ -172,12 +172,12 @@ def test_all_of_the_fleet_is_there(olga: Client, show: Show) -> None:
     page = words(text(olga))
     missing = []
     for expected in (
-        "To see to Pool 'default' of process web:1:abc: all 2 connections are in use, 3 wait",
+        "3 things to see to Pool 'default' of process web:1:abc: all 2 connections are in use, 3 wait",
         "holds 1 min 34 s shop.views.book web pid 1, worker 3 Where it is now shop/views.py:12 in book writes events/7",
         "waits 8.1 s shop.views.book web pid 7, worker 3 writes events/7",
         "default down web 2 db:3306/shop OperationalError: 2003 0 of 8",
         "default up web 1 db:3306/shop 2 of 2 5 open, 3 idle 3 0 ms, 1.8 s 0 checkouts",
-        "12.5 s: shop.views.book worker 3 Where it is now shop/views.py:12 in book 1 more 200 ms: unnamed code",
+        "12 s: shop.views.book worker 3 Where it is now shop/views.py:12 in book 1 more 200 ms: unnamed code",
         "1 events/7 1 holds 1 waits 80 %",
         "2 accounts/{*} free 20 %",
         "shop.views.event 97 % of 100; 0 as 304 3 min 14 s 2 4.9 KiB 1 × Set-Cookie 4 8.0 s 0",
@@ -217,7 +217,7 @@ def test_where_nobody_publishes_only_this_process_is_seen(staff: Client, setting
 def test_a_store_that_is_down(staff: Client, show: Show) -> None:
     show(document(1), store_error="Redis at 127.0.0.1:6379 does not answer.")
     page = words(text(staff))
-    assert "To see to The store cannot be asked: Redis at 127.0.0.1:6379 does not answer." in page
+    assert "1 thing to see to The store cannot be asked: Redis at 127.0.0.1:6379 does not answer." in page
     assert "Not known: the store cannot be asked." in page
 
 
