@@ -15,7 +15,8 @@ help:
 	@echo 'make check         ruff, mypy, import rules, Django checks, migrations up to date, the manual without a broken link'
 	@echo 'make manual        the manual: .run/manual/index.html'
 	@echo 'make faults        a bank under faults, its invariants, pictures in .run/faults (ARGS="--seed 7 --seconds 60")'
-	@echo 'make bench         the pool and the locks beside their peers (ARGS="--only request --rounds 9"; ARGS=--readme)'
+	@echo 'make bench         pool, locks and cache beside their peers; data and plots in benchmarks/results'
+	@echo '                   (ARGS="--only request --rounds 9"; ARGS=--readme: also into the README and the manual)'
 	@echo 'make django-suite  Django'"'"'s own tests on this backend (LABELS="backends basic", PARALLEL=2; STOCK=1 on Django'"'"'s backend,'
 	@echo '                   COMPARE=1 on both; RELEASE=transaction, START_TRANSACTION=1: these options of the pool;'
 	@echo '                   TMPDIR=/dev/shm keeps the data in memory)'
@@ -68,5 +69,6 @@ matrix: setup
 
 clean:
 	@rm -rf .run .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find benchmarks/results -type f ! -name latest.json -delete
 	@if [ -L .venv ]; then rm -f .venv; else rm -rf .venv; fi
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,6 +25,7 @@ BENCH = [
     "SQLAlchemy>=2.0",
     "django-db-connection-pool>=1.2",
     "python-redis-lock>=4",
+    "matplotlib>=3.9",
 ]
 BROWSER = ["playwright>=1.49"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.7", "mkdocstrings[python]>=1", "PyYAML>=6"]

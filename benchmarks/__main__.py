@@ -1,69 +1,78 @@
-"""All tables, one after the other, each in a process of its own: ``make bench``, ``make bench ARGS="--only request"``.
+"""All benchmarks, each in a process of its own: ``make bench``, ``make bench ARGS="--only request"``.
 
-Peers are an extra (``pip install pooling[bench]``); one that is not installed is left out, and the table says so. What
-was measured is kept in ``benchmarks/results/``: every number as JSON, the tables as Markdown. ``--readme`` puts the
-tables of the pool into README.md, in place of those that are there.
+Peers are an extra (``pip install pooling[bench]``); one that is not installed is left out, and the tables say so. What
+was measured is kept in ``benchmarks/results/``: a run is one file of JSON, named by its time, and its plots beside it.
+``--readme`` keeps it as ``latest.json`` instead, and makes the figures and plots of the README and the manual from it.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import json
 import subprocess
 import sys
+import tempfile
+import time
+from importlib.util import find_spec
 from pathlib import Path
 
-from . import report
+from . import machine, pages, plots
+from .report import Table
+from .results import BENCHMARKS, LATEST, RESULTS, Run
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-FIGURES = re.compile(r"(<!-- figures of the pool -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-
-# Those that also write JSON, and take --json for it.
-POOL_TABLES = ("checkout", "request", "queueing", "restart", "connects", "idle")
-TABLES = (*POOL_TABLES, "fence")
-OTHERS = ("release", "locks", "scale", "cache")
-OF_THE_POOL = (*POOL_TABLES, "release")
+NAMES = [name for names in BENCHMARKS.values() for name in names]
 
 
-def into_readme(text: str) -> None:
-    """ValueError if the README has no place for it."""
-    old = README.read_text("utf-8")
-    new, places = FIGURES.subn(lambda match: f"{match[1]}{text}\n{match[2]}", old)
-    if places != 1:
-        raise ValueError(f"{README} needs one pair of the comments {FIGURES.pattern!r} for the figures.")
-    README.write_text(new, "utf-8")
+def measure(name: str, rounds: int | None) -> list[Table]:
+    """What one benchmark found. CalledProcessError if it failed; it has said why."""
+    with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder:
+        data = Path(folder) / "data.json"
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(data)]
+        if rounds:
+            command += ["--rounds", str(rounds)]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        return [Table.from_json(one) for one in json.loads(data.read_text("utf-8"))]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--only", action="append", choices=(*TABLES, *OTHERS), help="this one; may be given again")
+    parser.add_argument("--only", action="append", choices=NAMES, help="this one; may be given again")
     parser.add_argument("--rounds", type=int, help="rounds of each case (default: what each finds right)")
-    parser.add_argument("--readme", action="store_true", help="also put the pool's tables into README.md")
+    parser.add_argument("--readme", action="store_true", help="also make the README's and the manual's figures from it")
     options = parser.parse_args()
-    if options.readme and options.only and not set(options.only) >= set(OF_THE_POOL):
-        parser.error(f"--readme replaces all tables of the pool: leave --only out, or name {', '.join(OF_THE_POOL)}")
-    report.RESULTS.mkdir(exist_ok=True)
-    machine = f"Measured on {report.machine()}."
-    texts = {"machine": machine}
-    print(machine, flush=True)
-    failed = []
-    for name in options.only or (*TABLES, *OTHERS):
-        command = [sys.executable, "-m", f"benchmarks.{name}"]
-        if options.rounds:
-            command += ["--rounds", str(options.rounds)]
-        if name in TABLES:
-            command += ["--json", str(report.RESULTS / f"{name}.json")]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
+    if options.readme and options.only:
+        parser.error("--readme replaces all figures by those of one run: leave --only out")
+    drawing = find_spec("matplotlib") is not None
+    if options.readme and not drawing:
+        parser.error("--readme draws plots: pip install matplotlib")
+    begin = time.monotonic()
+    run, failed = Run(machine.here(), {}), []
+    print(pages.measured(run), flush=True)
+    for name in NAMES:
+        if options.only and name not in options.only:
+            continue
+        try:
+            run.tables[name] = measure(name, options.rounds)
+        except subprocess.CalledProcessError:
             failed.append(name)
-        texts[name] = done.stdout.strip()
-        print(f"\n{texts[name]}", flush=True)
-    if not options.only:
-        (report.RESULTS / "pool.md").write_text("\n\n".join(texts.values()) + "\n")
+            continue
+        for table in run.tables[name]:
+            print(f"\n## {table.title}\n\n{table.markdown()}", flush=True)
+    print(f"\n## Where pooling loses\n\n{pages.losing(run)}\n\nIt took {time.monotonic() - begin:.0f} s.", flush=True)
     if failed:
         print(f"\nFailed: {', '.join(failed)}", file=sys.stderr)
-    elif options.readme:
-        into_readme("\n\n".join(texts[name] for name in ("machine", *OF_THE_POOL)))
+    RESULTS.mkdir(exist_ok=True)
+    kept = options.readme and not failed
+    path = LATEST if kept else RESULTS / time.strftime("%Y-%m-%dT%H%M%SZ.json", time.gmtime())
+    run.save(path)
+    print(f"\nData: {path}", flush=True)
+    if kept:
+        pages.write(Run.load(path))
+    if drawing:
+        folder, prefix = (plots.IMAGES, "") if kept else (RESULTS, f"{path.stem}-")
+        print(f"Plots: {', '.join(map(str, plots.write(Run.load(path), folder, prefix)))}")
+    else:
+        print("Plots are left out: matplotlib is not installed.")
     return len(failed)
 
 

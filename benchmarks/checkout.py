@@ -47,9 +47,12 @@ def measure(server: PrivateDatabase, threads: int, rounds: int) -> tuple[timing.
 def run(rounds: int) -> report.Table:
     about = f"Checkout and return, µs, median of {rounds} interleaved rounds of {USES} uses; a connection per thread."
     table = report.Table(about, ["pool", "1 thread", *(f"{threads} threads" for threads in THREADS[1:])])
+    table.title = "Checkout and return"
     with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder, private_database(folder) as server:
         for threads in THREADS:
             table.raw[str(threads)], table.absent = measure(server, threads, rounds)
+    for threads in THREADS:
+        table.compare(f"Checkout and return, threads: {threads}", "µs", table.raw[str(threads)], drawn=threads != 8)
     first = table.raw[str(THREADS[0])]
     for name in first:
         medians = [statistics.median(table.raw[str(threads)][name]) for threads in THREADS]
@@ -60,7 +63,6 @@ def run(rounds: int) -> report.Table:
         for name in (peers.POOLING, peers.REAL):
             worst = max(timing.beside(table.raw[str(threads)], name, peer) for threads in THREADS)
             table.bars.append(report.Bar(f"{name} at worst beside {peer}", worst, limit))
-            table.loses(worst, peer, f"({name})")
     return table
 
 

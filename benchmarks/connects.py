@@ -44,7 +44,7 @@ def run(rounds: int) -> report.Table:
     about = (
         f"Wait of a second user, s, median of {rounds} rounds; a connect takes {SLOW:g} s, the first user {BACK:g} s."
     )
-    table = report.Table(about, ["pool", "s"])
+    table = report.Table(about, ["pool", "s"], title="A slow connect")
     found: timing.Rounds = {}
     for make, name in (
         (peers.pooling, peers.POOLING),
@@ -56,6 +56,7 @@ def run(rounds: int) -> report.Table:
         except ImportError as error:
             table.absent.append(f"{make.__name__}: {error}")
     table.raw = dict(found)
+    table.compare(f"Wait while a connect takes {SLOW:g} s", "s", found)
     table.rows = [[name, f"{statistics.median(waits):.3f}"] for name, waits in found.items()]
     table.bars.append(report.Bar("longest", max(found[peers.POOLING]), LIMIT, unit=" s"))
     return table

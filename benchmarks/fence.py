@@ -88,7 +88,7 @@ def run(rounds: int) -> report.Table:
         f"A transaction of one UPDATE under `locked`, median of {rounds} interleaved rounds of {TRANSACTIONS} "
         f"transactions, one thread; a row for each group."
     )
-    table = report.Table(about, ["groups", "not fenced, µs", "fenced, µs", "the fence adds"])
+    table = report.Table(about, ["groups", "not fenced, µs", "fenced, µs", "the fence adds"], title="Fences")
     times: timing.Rounds = {f"{name}, {kind}": [] for name in CASES for kind in (PLAIN, FENCED)}
     with tempfile.TemporaryDirectory(prefix="pooling-bench-") as folder:
         redis = PrivateRedis(Path(folder) / "redis")
@@ -114,7 +114,7 @@ def run(rounds: int) -> report.Table:
         medians = [f"{statistics.median(times[one]):.0f}" for one in (plain, fenced)]
         table.rows.append([name, *medians, f"{added:.0f} %"])
         if name in BARS:
-            table.bars.append(report.Bar(f"a fence adds, {name}:", added, BARS[name], unit=" %"))
+            table.bars.append(report.Bar(f"a fence adds, {name}", added, BARS[name], unit=" %"))
     return table
 
 

@@ -54,7 +54,9 @@ def cost(make: Callable[[], Any]) -> tuple[float, float]:
 
 
 def run(rounds: int) -> report.Table:
-    table = report.Table("A pool that was never used.", ["pool", "threads", "bytes"])
+    table = report.Table(
+        "A pool that was never used.", ["pool", "threads", "bytes"], title="A pool that waits for its first use"
+    )
     for name, make in KINDS.items():
         try:
             threads, size = cost(make)
@@ -63,6 +65,8 @@ def run(rounds: int) -> report.Table:
             continue
         table.raw[name] = {"threads": threads, "bytes": size}
         table.rows.append([name, f"{threads:g}", f"{size:.0f}"])
+    sizes = {name: [each["bytes"]] for name, each in table.raw.items()}
+    table.compare("Memory of an unused pool", "bytes", sizes, drawn=False)
     table.bars.append(report.Bar("threads", table.raw[peers.POOLING]["threads"], 0, unit=""))
     return table
 

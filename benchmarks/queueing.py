@@ -63,24 +63,21 @@ def run(rounds: int) -> report.Table:
     cases = [f"{threads} threads, {held * 1000:g} ms held" for threads, held, _ in CASES]
     header = ["pool", *(text for case in cases for text in (f"{case}: uses/s", "longest wait, ms"))]
     about = f"Threads that queue for {CONNECTIONS} connections, medians of {rounds} interleaved rounds."
-    table = report.Table(about, header)
+    table = report.Table(about, header, title="More threads than connections")
     columns: dict[str, list[str]] = {}
     for (threads, held, uses), case in zip(CASES, cases, strict=True):
         rates, waits, table.absent = measure(threads, held, uses, rounds)
         table.raw[case] = {"rates": rates, "waits": waits}
+        table.compare(f"Longest wait, {case}", "ms", waits, drawn=bool(held))
+        table.compare(f"Uses, {case}", "a second", rates, most=True, drawn=case == cases[1])
         for name in rates:
             rate, wait = statistics.median(rates[name]), statistics.median(waits[name])
             columns.setdefault(name, []).extend((f"{rate:.0f}", f"{wait:.1f}"))
-        for peer in rates:
-            if peer == peers.POOLING:
-                continue
-            slower = timing.beside(rates, peer, peers.POOLING)
-            longer = timing.beside(waits, peers.POOLING, peer)
-            if held and peer == peers.PSYCOPG:
-                table.bars.append(report.Bar(f"longest wait beside {peer}, {case}", longer, 1.2))
-                table.bars.append(report.Bar(f"uses/s beside {peer}, {case}", 1 / slower, 0.98, least=True))
-            table.loses(slower, peer, f"in the time per use ({case})")
-            table.loses(longer, peer, f"in the longest wait ({case})")
+        peer = peers.PSYCOPG
+        if held and peer in rates:
+            longer, rate = timing.beside(waits, peers.POOLING, peer), timing.beside(rates, peers.POOLING, peer)
+            table.bars.append(report.Bar(f"longest wait beside {peer}, {case}", longer, 1.2))
+            table.bars.append(report.Bar(f"uses/s beside {peer}, {case}", rate, 0.98, least=True))
     table.rows = [[name, *cells] for name, cells in columns.items()]
     return table
 

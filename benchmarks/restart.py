@@ -84,6 +84,7 @@ def once(server: PrivateDatabase, make: Callable[[PrivateDatabase, int], Pool], 
 def run(rounds: int) -> report.Table:
     about = f"First answer after a restart of the server, ms, longest of {rounds} rounds (median in brackets)."
     table = report.Table(about, ["pool", *(f"{stale} stale" for stale in STALE)])
+    table.title = "After a restart of the server"
     kinds = dict(KINDS)
     if find_spec("sqlalchemy") is None:
         del kinds[SQLALCHEMY]
@@ -95,6 +96,9 @@ def run(rounds: int) -> report.Table:
                 for name, make in kinds.items():
                     found[name].append(once(server, make, stale))
             table.raw[str(stale)] = found
+            table.compare(
+                f"First answer after a restart, stale connections: {stale}", "ms", found, drawn=stale == STALE[-1]
+            )
     for name in kinds:
         cells = [table.raw[str(stale)][name] for stale in STALE]
         table.rows.append([name, *(f"{max(cell):.1f} ({statistics.median(cell):.1f})" for cell in cells)])

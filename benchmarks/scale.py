@@ -7,20 +7,17 @@ bears when the clients are elsewhere; the first figure is less where they share 
 core; a database uses as many as there are.
 
 The database writes each COMMIT to the disk, as one in production does, so its writes depend on the disk.
-``--manual`` puts the tables into docs/scale.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
-import re
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +26,8 @@ from demo_site.servers import PrivateDatabase, PrivateRedis, PrivateServer, priv
 
 from . import report
 
-MANUAL = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
-FIGURES = re.compile(r"(<!-- figures of scale -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 CLIENTS = (1, 2, 4, 8)
-ROUNDS = 3
-SECONDS = 2.0  # of one measurement
+SECONDS = 1.0  # of one measurement
 BUDGET = 10.0  # seconds; a busy machine must not break off a measurement
 LASTING = ["--innodb-flush-log-at-trx-commit=1", "--innodb-flush-method=fsync"]
 OWNER = {"view": "shop.views.buy", "label": "", "host": "web1", "pid": "4711", "thread": "MainThread"}
@@ -225,25 +219,24 @@ DATABASE_WORKS: dict[str, Work] = {
 # -- all of it
 
 
-def table(title: str, server: PrivateServer, works: dict[str, Work], rounds: int, seconds: float) -> str:
-    """Markdown: a line for each work, with the medians of interleaved rounds."""
+def table(about: str, server: PrivateServer, works: dict[str, Work], rounds: int, seconds: float) -> report.Table:
+    """A line for each work, with the medians of interleaved rounds."""
     found: dict[tuple[str, int], list[Found]] = {}
     for _ in range(rounds):
         for name, make in works.items():
             for clients in CLIENTS:
                 found.setdefault((name, clients), []).append(measure(server, make, clients, seconds))
-    head = ["", *(f"{clients} clients" for clients in CLIENTS), "CPU of the server, µs", "one core bears"]
-    head[1] = "1 client"
-    rows: list[Sequence[str]] = []
+    head = ["", "1 client", *(f"{clients} clients" for clients in CLIENTS[1:])]
+    made = report.Table(about, [*head, "CPU of the server, µs", "one core bears"], title=f"One {server.label}")
     for name in works:
         rates = [statistics.median(one.rate for one in found[name, clients]) for clients in CLIENTS]
         # Under load: a server that is seldom asked spends more on waking up than on the work.
         cpu = statistics.median(one.cpu for one in found[name, CLIENTS[-1]])
         # The kernel counts in hundredths of a second: in a very short run there may be none.
         last = [f"{cpu:.0f}", f"{1e6 / cpu:,.0f}"] if cpu else ["too short", "too short"]
-        rows.append([name, *(f"{rate:,.0f}" for rate in rates), *last])
-    lines = [head, ["--", *["--:" for _ in head[1:]]], *rows]
-    return f"{title}\n\n" + "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        made.rows.append([name, *(f"{rate:,.0f}" for rate in rates), *last])
+        made.raw[name] = {str(clients): [one._asdict() for one in found[name, clients]] for clients in CLIENTS}
+    return made
 
 
 @contextmanager
@@ -254,40 +247,16 @@ def servers() -> Iterator[tuple[PrivateRedis, PrivateDatabase]]:
             yield redis, database
 
 
-def into_manual(text: str) -> None:
-    """ValueError if the page has no place for it."""
-    new, places = FIGURES.subn(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", MANUAL.read_text("utf-8"))
-    if places != 1:
-        raise ValueError(f"{MANUAL} needs one pair of the comments {FIGURES.pattern!r} for the figures.")
-    MANUAL.write_text(new, "utf-8")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each case (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement (default: %(default)s)")
-    parser.add_argument("--manual", action="store_true", help="also put the tables into docs/scale.md")
-    options = parser.parse_args()
-    if options.rounds < 1 or not options.seconds > 0:
-        parser.error("at least one round, and some time, are needed")
+def run(rounds: int) -> list[report.Table]:
     with servers() as (redis, database):
         configure(database)
-        texts = [
-            f"Measured on {report.machine()}; medians of {options.rounds} rounds.",
-            table("One Redis, a second:", redis, redis_works(redis), options.rounds, options.seconds),
-            table(
-                f"One {database.label}, a second; each COMMIT is on the disk before it is answered:",
-                database,
-                DATABASE_WORKS,
-                options.rounds,
-                options.seconds,
-            ),
+        said = f"a second, medians of {rounds} rounds"
+        durably = "each COMMIT is on the disk before it is answered"
+        return [
+            table(f"One Redis, {said}:", redis, redis_works(redis), rounds, SECONDS),
+            table(f"One {database.label}, {said}; {durably}:", database, DATABASE_WORKS, rounds, SECONDS),
         ]
-    text = "\n\n".join(texts)
-    print(text)
-    if options.manual:
-        into_manual(text)
 
 
 if __name__ == "__main__":
-    main()
+    report.main(run, 3, __doc__)

@@ -8,6 +8,7 @@ the machine's mariadbd, or else its mysqld, and redis-server or else valkey-serv
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,7 @@ __all__ = [
     "ServerError",
     "free_port",
     "private_database",
+    "versions",
 ]
 
 
@@ -43,12 +45,19 @@ def private_database(
 
     Its data are in ``folder``/mariadb or ``folder``/mysql, since neither can read the other's.
     """
-    path = _chosen("POOLING_DB_PROGRAM", "mariadbd", "mysqld")
-    # Both are called mysqld on some machines, so that it has to say itself which one it is.
-    version = subprocess.run([path, "--no-defaults", "--version"], capture_output=True, text=True).stdout
+    path, version = _database_program()
     kind = PrivateMariaDB if "MariaDB" in version else PrivateMySQL
     datadir = Path(folder) / kind.label.lower()
     return kind(datadir, path, password=password, max_connections=max_connections, options=options, deadline=deadline)
+
+
+def versions() -> dict[str, str]:
+    """The servers that are started here, with their versions: ``{"MariaDB": "10.11.14", "Redis": "7.0.15"}``."""
+    _, database = _database_program()
+    redis = subprocess.run([_redis_program(), "--version"], capture_output=True, text=True).stdout
+    kinds = {"MariaDB" if "MariaDB" in database else "MySQL": database, redis.split(" ", 1)[0]: redis}
+    numbers = {kind: re.search(r"(?:Ver |v=)([\d.]+)", said) for kind, said in kinds.items()}
+    return {kind: number[1] for kind, number in numbers.items() if number}
 
 
 class PrivateDatabase(PrivateServer):
@@ -268,7 +277,7 @@ class PrivateRedis(PrivateServer):
 
     def _command(self) -> list[str]:
         return [
-            _chosen("POOLING_REDIS_PROGRAM", "redis-server", "valkey-server"),
+            _redis_program(),
             *("--bind", HOST, "--port", str(self.port), "--unixsocket", self.socket, "--unixsocketperm", "700"),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--databases", "64"),
             *self.options,
@@ -277,6 +286,16 @@ class PrivateRedis(PrivateServer):
     def _answers(self, connection: socket.socket) -> bool:
         connection.sendall(b"PING\r\n")
         return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
+
+
+def _database_program() -> tuple[str, str]:
+    """Its path, and what it says of itself: both kinds are called mysqld on some machines."""
+    path = _chosen("POOLING_DB_PROGRAM", "mariadbd", "mysqld")
+    return path, subprocess.run([path, "--no-defaults", "--version"], capture_output=True, text=True).stdout
+
+
+def _redis_program() -> str:
+    return _chosen("POOLING_REDIS_PROGRAM", "redis-server", "valkey-server")
 
 
 def _chosen(variable: str, *names: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from . import fences
-from .fences import TABLE
+from .fences import BY_KEY
 from .groups import Mode, Plan, ancestors
 
 _NOW = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
@@ -75,18 +75,19 @@ def _claim(cursor: Any, reads: Sequence[str], writes: Sequence[str]) -> int:
     written = set(writes)
     for exclusive, some in groupby(fences.all_rows(reads, writes), key=written.__contains__):
         newest = max(newest, *_lock(cursor, list(some), exclusive=exclusive))
+    shared = f"SELECT token FROM {BY_KEY} WHERE grp > %s AND grp < %s LOCK IN SHARE MODE"
     for group in reads:
-        cursor.execute(f"SELECT token FROM {TABLE} WHERE grp > %s AND grp < %s LOCK IN SHARE MODE", fences.below(group))
+        cursor.execute(shared, fences.below(group))
         newest = max([newest, *(token for (token,) in cursor.fetchall())])
     for group in writes:
         # No lock is needed: who claims below shares one on the row that we have alone.
-        cursor.execute(f"SELECT COALESCE(MAX(token), 0) FROM {TABLE} WHERE grp > %s AND grp < %s", fences.below(group))
+        cursor.execute(f"SELECT COALESCE(MAX(token), 0) FROM {BY_KEY} WHERE grp > %s AND grp < %s", fences.below(group))
         newest = max(newest, cursor.fetchone()[0])
     cursor.execute(_NOW)
     token = max(newest + 1, int(cursor.fetchone()[0]))
     if writes:
         cursor.execute(
-            f"UPDATE {TABLE} SET token = %s WHERE grp IN ({fences.marks(writes)})", [token, *fences.as_bytes(writes)]
+            f"UPDATE {BY_KEY} SET token = %s WHERE grp IN ({fences.marks(writes)})", [token, *fences.as_bytes(writes)]
         )
     return token
 
@@ -94,7 +95,7 @@ def _claim(cursor: Any, reads: Sequence[str], writes: Sequence[str]) -> int:
 def _lock(cursor: Any, groups: list[str], *, exclusive: bool) -> list[int]:
     """Lock the rows in the order of their paths, and return their tokens."""
     mode = "FOR UPDATE" if exclusive else "LOCK IN SHARE MODE"
-    sql = f"SELECT token FROM {TABLE} WHERE grp IN ({fences.marks(groups)}) ORDER BY grp {mode}"
+    sql = f"SELECT token FROM {BY_KEY} WHERE grp IN ({fences.marks(groups)}) ORDER BY grp {mode}"
     cursor.execute(sql, fences.as_bytes(groups))
     tokens = [token for (token,) in cursor.fetchall()]
     if len(tokens) < len(groups):  # purged since they were prepared

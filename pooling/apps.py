@@ -13,10 +13,12 @@ class PoolingConfig(AppConfig):
     verbose_name = "Pooling"
 
     def ready(self) -> None:
-        from . import checks
+        from . import checks, nesting_checks, order_checks
         from .status import publisher
 
         checks.register_all()
+        order_checks.register_all()
+        nesting_checks.register_all()
         publisher.watch()
         engines = [database["ENGINE"] for database in connections.settings.values()]
         if any(engine.startswith("pooling.backends.mysql") for engine in engines):

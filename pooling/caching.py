@@ -25,8 +25,9 @@ from .cache.invalidate import invalidate
 from .cache.options import CacheOptions
 from .cache.vary import vary_by
 from .errors import StoreUnavailable
+from .routes import READS
 from .single_flight import AGAIN, Pass
-from .spec import Spec, declare
+from .spec import Spec, declare, declare_decorator
 from .wrapping import TakenOver, is_async_view, refuse_undecoratable
 
 __all__ = ["invalidate", "locked_cache", "vary_by"]
@@ -109,6 +110,7 @@ def locked_cache(
     def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
         return View(spec, options, func).wrapper()
 
+    declare_decorator(decorate, spec)
     return decorate
 
 
@@ -150,6 +152,7 @@ class View:
         wrapped.key = self.key
         wrapped.invalidate = self.invalidate
         wrapped.stats = self.tally.stats
+        setattr(wrapped, READS, self.spec.reads)
         declare(wrapped, func, self.spec)
         return cast("Callable[..., Any]", wrapped)
 

@@ -5,12 +5,18 @@ pooling.E002  A group template names an argument that its view does not have.
 pooling.E003  OPTIONS["pool"] of a database is invalid, or CONN_MAX_AGE is set beside a pool.
 pooling.E004  POOLING["CACHE_ALIAS"] names no cache, or one that cannot keep locks and versions.
 pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds no shared store.
+pooling.E006  A lock on get(), post(), … of a class-based view is inside the transaction of ATOMIC_REQUESTS.
+pooling.E007  A decorator ``transaction.atomic`` is outside the lock of the same view or function.
+pooling.E008  A decorator asks for groups that another one around it can never let it have.
 pooling.W001  BusyMiddleware is not in MIDDLEWARE: a busy site answers 500 instead of 503.
 pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses locks.
 pooling.W003  (with --deploy) Locks and pages are in each process's own memory: it must be the only one.
 pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full.
 pooling.W005  (with --deploy) The Redis of locks and pages cannot be used: not reached, too old, wrong password.
 pooling.W006  (with --deploy) The table of fences is missing in a database that views write.
+pooling.W007  POOLING["GROUP_ORDER"] seems to misspell a group that views declare.
+pooling.W008  A ``locked_cache`` is inside a ``locked``, where no page is ever stored.
+pooling.W009  A decorated function calls another one that asks for groups against the order.
 pooling.W020  POOLING["GROUPS"] names a model of a database on another backend, whose writes nobody sees.
 """
 

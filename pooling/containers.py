@@ -23,6 +23,11 @@ def warn_once(name: str, what: tuple[str, ...], text: str, *args: Any) -> None:
         logger.warning(text, *args)
 
 
+def forget_warnings() -> None:
+    """Warn again of what was warned of. For tests."""
+    _warned.clear()
+
+
 class Container:
     """``name`` for people; ``tracker`` sees what it touches of its visitor; ``epochs``, those that a page's hold
     captured, with the values from `capture`."""

@@ -30,6 +30,9 @@ from .errors import FenceRejected, LockTimeout
 from .groups import ancestors
 
 TABLE = "pooling_fence"
+# In a small table the optimizer would rather read all rows, and so lock those of groups that nobody here asked for:
+# writers that do not conflict would wait for each other's COMMIT.
+BY_KEY = f"{TABLE} FORCE INDEX (PRIMARY)"
 _KNOWN = 100_000  # groups that are remembered for each database
 _NO_TABLE, _LOCK_WAIT, _DEADLOCK = 1146, 1205, 1213
 
@@ -57,9 +60,13 @@ def prepare(alias: str, reads: Sequence[str], writes: Sequence[str]) -> None:
     """Make the rows that a claim will need. Best before the transaction: two who make rows in theirs can deadlock."""
     known = _known(alias)
     wanted = all_rows(reads, writes)
-    missing = [group for group in wanted if group not in known]
-    if missing:
-        with explained(alias, writes), connections[alias].cursor() as cursor:
+    if all(group in known for group in wanted):
+        return
+    with explained(alias, writes), connections[alias].cursor() as cursor:
+        # Most often another process has made them, and then no lock is needed.
+        cursor.execute(f"SELECT grp, deep FROM {BY_KEY} WHERE grp IN ({marks(wanted)})", as_bytes(wanted))
+        _remember(known, cursor.fetchall())
+        if missing := [group for group in wanted if group not in known]:
             create(cursor, missing, known)
 
 
@@ -107,7 +114,7 @@ def forget() -> None:
 
 def _put(cursor: Any, reads: Sequence[str], writes: Sequence[str], token: int, *, only_leaves: bool) -> bool:
     """The claim itself, as one statement; did it find all rows as it must?"""
-    sql = f"UPDATE {TABLE} SET token = %s WHERE grp IN ({marks(writes)}) AND token <= %s"
+    sql = f"UPDATE {BY_KEY} SET token = %s WHERE grp IN ({marks(writes)}) AND token <= %s"
     params: list[Any] = [token, *as_bytes(writes), token]
     if only_leaves:
         sql += " AND deep = 0"
@@ -118,7 +125,7 @@ def _put(cursor: Any, reads: Sequence[str], writes: Sequence[str], token: int, *
             test += " AND SUM(shared.busy) = 0"
         # In a table of its own, since MySQL does not let an UPDATE look at what it changes; locked by its own clause.
         sql += (
-            f" AND (SELECT {test} FROM (SELECT {columns} FROM {TABLE} WHERE grp IN ({marks(shared)})"
+            f" AND (SELECT {test} FROM (SELECT {columns} FROM {BY_KEY} WHERE grp IN ({marks(shared)})"
             f" LOCK IN SHARE MODE) AS shared)"
         )
         params += [len(shared), token, *(as_bytes(reads) if only_leaves else ()), *as_bytes(shared)]
@@ -136,7 +143,7 @@ def _look_below(cursor: Any, reads: Sequence[str], writes: Sequence[str], token:
     if reads:
         ranges = " OR ".join(["(grp > %s AND grp < %s)"] * len(reads))
         bounds = [bound for group in reads for bound in below(group)]
-        cursor.execute(f"SELECT grp, token FROM {TABLE} WHERE {ranges} LOCK IN SHARE MODE", bounds)
+        cursor.execute(f"SELECT grp, token FROM {BY_KEY} WHERE {ranges} LOCK IN SHARE MODE", bounds)
         newer += [(group, there) for group, there in cursor.fetchall() if there > token]
     ranges = " OR ".join(["(grp > %s AND grp < %s)"] * len(writes))
     bounds = [bound for group in writes for bound in below(group)]
@@ -151,7 +158,7 @@ def _learn(
     """Why did a claim not find its rows? FenceRejected for a newer token; what is missing is made."""
     wanted = all_rows(reads, writes)
     cursor.execute(
-        f"SELECT grp, token, deep FROM {TABLE} WHERE grp IN ({marks(wanted)}) LOCK IN SHARE MODE", as_bytes(wanted)
+        f"SELECT grp, token, deep FROM {BY_KEY} WHERE grp IN ({marks(wanted)}) LOCK IN SHARE MODE", as_bytes(wanted)
     )
     rows = cursor.fetchall()
     _refuse([(group, there) for group, there, _ in rows if there > token], writes, token, view)
@@ -164,26 +171,50 @@ def _learn(
 
 def create(cursor: Any, missing: Sequence[str], known: dict[str, bool]) -> None:
     """Rows for these groups, and for what is above them the mark that there is something below."""
-    # Not those that are known to have it: to lock them alone would keep out all who write below them, to the COMMIT.
     above = sorted({one for group in missing for one in ancestors(group) if not known.get(one, False)})
-    if above:
-        cursor.execute(
-            f"INSERT INTO {TABLE} (grp, token, deep) VALUES {', '.join(['(%s, 0, 1)'] * len(above))}"
-            f" ON DUPLICATE KEY UPDATE deep = 1",
-            as_bytes(above),
-        )
+    # The marks first: a row below an unmarked one could be claimed while who writes the one above does not look below.
+    _mark(cursor, above, known)
+    rest = [group for group in missing if group not in above]
     cursor.execute(
-        f"INSERT IGNORE INTO {TABLE} (grp, token, deep) VALUES {', '.join(['(%s, 0, 0)'] * len(missing))}",
-        as_bytes(missing),
+        f"INSERT IGNORE INTO {TABLE} (grp, token, deep) VALUES {', '.join(['(%s, 0, 0)'] * len(rest))}", as_bytes(rest)
     )
     # Read with a lock, or a transaction with an older snapshot would not see what another has made meanwhile.
     cursor.execute(
-        f"SELECT grp, deep FROM {TABLE} WHERE grp IN ({marks(missing)}) LOCK IN SHARE MODE", as_bytes(missing)
+        f"SELECT grp, deep FROM {BY_KEY} WHERE grp IN ({marks(missing)}) LOCK IN SHARE MODE", as_bytes(missing)
     )
+    _remember(known, cursor.fetchall())
+
+
+def _mark(cursor: Any, above: Sequence[str], known: dict[str, bool]) -> None:
+    """See to it that these rows are there and marked.
+
+    Those that are marked already must not be locked alone: all who write below share a lock on them to their COMMIT,
+    and a process that meets the group for the first time would wait for them.
+    """
+    unmarked = [group for group in above if group in known]
+    if unseen := [group for group in above if group not in known]:
+        # Where another has made the row meanwhile, this shares a lock on it as well.
+        cursor.execute(
+            f"INSERT IGNORE INTO {TABLE} (grp, token, deep) VALUES {', '.join(['(%s, 0, 1)'] * len(unseen))}",
+            as_bytes(unseen),
+        )
+        cursor.execute(
+            f"SELECT grp FROM {BY_KEY} WHERE grp IN ({marks(unseen)}) AND deep = 0 LOCK IN SHARE MODE", as_bytes(unseen)
+        )
+        unmarked += [group.decode() for (group,) in cursor.fetchall()]
+    if unmarked:
+        cursor.execute(
+            f"INSERT INTO {TABLE} (grp, token, deep) VALUES {', '.join(['(%s, 0, 1)'] * len(unmarked))}"
+            f" ON DUPLICATE KEY UPDATE deep = 1",
+            as_bytes(sorted(unmarked)),
+        )
+    known.update(dict.fromkeys(above, True))
+
+
+def _remember(known: dict[str, bool], rows: Sequence[tuple[bytes, int]]) -> None:
     if len(known) > _KNOWN:
         known.clear()
-    known.update({group.decode(): bool(deep) for group, deep in cursor.fetchall()})
-    known.update(dict.fromkeys(above, True))
+    known.update({group.decode(): bool(deep) for group, deep in rows})
 
 
 # -- small things

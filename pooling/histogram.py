@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from operator import add
 from typing import Any
 
 # Two buckets for each power of two microseconds, from one to two hours: a percentile is told to a quarter.
@@ -47,8 +48,8 @@ class Histogram:
 
     def take(self, other: Histogram) -> None:
         """Add what another one has counted."""
-        for bucket, number in enumerate(other.buckets) if other.count else ():
-            self.buckets[bucket] += number
+        if other.count:  # one pass in C: a page that adds up all groups of fifty processes does this 10,000 times
+            self.buckets = array("Q", map(add, self.buckets, other.buckets))
         self.count += other.count
         self.total += other.total
         self.longest = max(self.longest, other.longest)
@@ -76,9 +77,10 @@ class Histogram:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Histogram:
+        """KeyError, TypeError, ValueError, IndexError or OverflowError for anything that `as_json` has not made."""
         made = cls()
         for bucket, number in data["buckets"].items():
             made.buckets[int(bucket)] = number
-        made.count = sum(made.buckets)
+            made.count += number
         made.total, made.longest = data["total"], data["max"]
         return made

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -29,6 +30,7 @@ _mutex = threading.Lock()
 _stores: dict[tuple[str, ...], MemoryStore | RedisStore] = {}  # by what makes them the same store
 _manager: LockManager | None = None
 _bodies: Bodies | None = None
+_namespace = ""  # behind KEY_PREFIX, see `apart`
 
 
 def check_alias(alias: str) -> str:
@@ -83,7 +85,8 @@ def _make_store(settings: conf.Settings) -> MemoryStore | RedisStore:
         location = str(django_settings.CACHES[alias].get("LOCATION", ""))
         return _stores.setdefault(("memory", location), MemoryStore())
     times = repr((settings.STORE_BUDGET, settings.NEAR_HEARTBEAT))
-    key = ("redis", repr(django_settings.CACHES[alias]), settings.KEY_PREFIX, times)
+    prefix = settings.KEY_PREFIX + _namespace
+    key = ("redis", repr(django_settings.CACHES[alias]), prefix, times)
     if key not in _stores:
         # Not at the top: a site without Redis need not have its library loaded.
         from .store._driver import RedisDriver
@@ -94,7 +97,7 @@ def _make_store(settings: conf.Settings) -> MemoryStore | RedisStore:
         except TypeError as error:
             raise ImproperlyConfigured(f"POOLING['CACHE_ALIAS'] names {alias!r}: {error}") from error
         _stores[key] = RedisStore(
-            driver, prefix=settings.KEY_PREFIX, budget=settings.STORE_BUDGET, heartbeat=settings.NEAR_HEARTBEAT
+            driver, prefix=prefix, budget=settings.STORE_BUDGET, heartbeat=settings.NEAR_HEARTBEAT
         )
     return _stores[key]
 
@@ -169,6 +172,44 @@ def reset_runtime() -> None:
             known.close()
         _stores.clear()
         _manager = _bodies = None
+
+
+def stores() -> list[MemoryStore | RedisStore]:
+    """All stores that were made since the process began, or since `apart` was entered."""
+    with _mutex:
+        return list(_stores.values())
+
+
+@contextmanager
+def apart(namespace: str) -> Iterator[None]:
+    """Meanwhile all threads have a store, a manager and pages of their own; in Redis under keys of ``namespace`` behind
+    KEY_PREFIX, which are deleted at the end. For tests."""
+    before = _enter(namespace, {})
+    try:
+        yield
+    finally:
+        with _mutex:
+            mine = list(_stores.values())
+        _enter(*before)
+        for store in mine:
+            if isinstance(store, RedisStore):
+                try:
+                    store.wipe()
+                except StoreUnavailable as error:
+                    logger.warning("Keys that begin with %r stay in Redis: %s", store.tag, error)
+            store.close()
+
+
+def _enter(
+    namespace: str, stores: dict[tuple[str, ...], MemoryStore | RedisStore]
+) -> tuple[str, dict[tuple[str, ...], MemoryStore | RedisStore]]:
+    """Use these from now on; what was used before."""
+    global _namespace, _stores, _manager, _bodies
+    with _mutex:
+        before = _namespace, _stores
+        _namespace, _stores = namespace, stores
+        _manager = _bodies = None  # made anew, over the same store: the settings may have changed meanwhile
+    return before
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

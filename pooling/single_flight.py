@@ -22,6 +22,7 @@ from asgiref.sync import AsyncToSync, sync_to_async
 from . import conf, containers, frames, runtime, steps
 from .cache import answers, frame, grace, near, storable, validators, vary
 from .cache.answers import Looked
+from .cache.status import FAILED, NOT_BEGUN
 from .cache.tracking import Tracker
 from .errors import LockTimeout, PoolingError, StoreUnavailable
 from .flights import Flight, flights
@@ -36,7 +37,6 @@ SKIP_SECONDS = 60.0  # how long an answer that could not be stored keeps others 
 FOLLOW_TIMES = 2  # one leader may fail of something of its own (its client left); after two it is the page that fails
 FOLLOWED = object()  # instead of an answer: somebody else has computed it
 AGAIN = object()  # instead of an answer: there is none yet (None is one that a faulty view may give)
-FAILED = "the view failed"
 
 
 @dataclass
@@ -299,7 +299,7 @@ class Pass:
             exc_info=None if busy else error,
             extra={"request": self.request},
         )
-        return self.from_spare(f"fwd={self.why}", detail=FAILED if self.started else "the view could not begin")
+        return self.from_spare(f"fwd={self.why}", detail=FAILED if self.started else NOT_BEGUN)
 
     def may_hide_failure(self) -> bool:
         spare = self.spare

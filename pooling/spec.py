@@ -21,6 +21,7 @@ from .groups import Plan, Template, validate
 Source = Template | Callable[..., Iterable[str]]
 _signatures: weakref.WeakKeyDictionary[Any, inspect.Signature | None] = weakref.WeakKeyDictionary()
 _declared: weakref.WeakKeyDictionary[Any, Spec] = weakref.WeakKeyDictionary()
+_decorators: weakref.WeakKeyDictionary[Any, Spec] = weakref.WeakKeyDictionary()
 
 
 def is_request(value: object) -> bool:
@@ -296,6 +297,19 @@ def declare(wrapper: Any, func: Any, spec: Spec) -> None:
 def declared() -> list[tuple[Any, Spec]]:
     """All decorated functions that still exist, with what they declare."""
     return list(_declared.items())
+
+
+def declare_decorator(decorator: Any, spec: Spec) -> None:
+    """Remember a decorator that is a mere function, weakly: method_decorator keeps it and applies it at each call."""
+    _decorators[decorator] = spec
+
+
+def spec_of_decorator(decorator: Any) -> Spec | None:
+    """What `declare_decorator` was told; None for the decorators of others."""
+    try:
+        return _decorators.get(decorator)
+    except TypeError:  # cannot be referred to weakly, or has no hash
+        return None
 
 
 def missing_arguments(func: Any, spec: Spec) -> list[str]:

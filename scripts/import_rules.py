@@ -24,11 +24,12 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("conf", "runtime", "fleet", "signals", "breaking", "telling", "trace", "spec", "wrapping", "sources"),
             *("models", "migrations", "fences", "alone", "frames", "learning", "steps", "hold"),
             *("containers", "sightings", "fragments"),
-            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware", "checks"),
+            *("addresses", "flights", "single_flight", "caching", "decorators", "middleware"),
+            *("decorated", "checks", "order_checks", "nesting_checks", "routes", "warming"),
         ),
     ),
     (("status", "apps", "urls", "admin"),),
-    (("management",), ("templatetags",)),
+    (("management",), ("templatetags",), ("testing",)),
 )
 SURFACE = 4  # where a module that is not named above belongs
 # Modules that stand higher than the folder that they are in: they ask the settings and the store in use.
@@ -40,6 +41,7 @@ ONLY_FROM: dict[str, tuple[str, ...]] = {
     "MySQLdb": ("backends.mysql.driver",),
     "redis": ("store._driver",),
     "django_redis": (),
+    "pytest": ("testing.fixtures",),
 }
 
 

@@ -142,15 +142,16 @@ def statistics() -> str:
 
 
 def checks() -> str:
-    from pooling import checks
+    from pooling import checks, nesting_checks, order_checks
 
     rows = [
         (f"`{number}`", text.replace("``", "`"))
         for number, text in re.findall(r"^(pooling\.[EW]\d{3})  +(.+)$", checks.__doc__ or "", re.MULTILINE)
     ]
-    used = set(re.findall(r'id="(pooling\.[EW]\d{3})"', inspect.getsource(checks)))
+    code = "".join(map(inspect.getsource, (checks, order_checks, nesting_checks)))
+    used = set(re.findall(r'id="(pooling\.[EW]\d{3})"', code))
     if wrong := sorted(used ^ {row[0].strip("`") for row in rows}):
-        raise ManualError(f"The docstring of pooling.checks and its code differ in {', '.join(wrong)}.")
+        raise ManualError(f"The docstring of pooling.checks and the code of the checks differ in {', '.join(wrong)}.")
     return table(("Check", "What it reports"), rows)
 
 

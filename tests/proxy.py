@@ -70,6 +70,7 @@ class Proxy:
         self.drop_after: int | None = None  # a link is cut when so many bytes have come down on it
         self.stall_after: int | None = None  # nothing more comes down on a link than so many bytes
         self.delay = 0.0  # seconds that each piece of data is held back, either way
+        self.drip = 0.0  # seconds between the bytes that come down, one by one
         self._lock = threading.Lock()
         self._up, self._down, self._greets = threading.Event(), threading.Event(), threading.Event()
         for gate in (self._up, self._down, self._greets):
@@ -206,6 +207,12 @@ class Proxy:
                     link.forgotten = True
                 if way == "down" and self.drop_after is not None:
                     data = data[: max(0, self.drop_after - link.down)]
+                while way == "down" and self.drip and len(data) > 1:
+                    sink.sendall(data[:1])
+                    link.down += 1
+                    data = data[1:]
+                    if link.gone.wait(self.drip):
+                        return
                 sink.sendall(data)
                 setattr(link, way, getattr(link, way) + len(data))
                 if way == "down" and self.drop_after is not None and link.down >= self.drop_after:

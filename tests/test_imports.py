@@ -32,6 +32,8 @@ def test_the_rules_and_the_package_speak_of_the_same_modules() -> None:
         ("pool/core.py", "import MySQLdb", "only pooling.backends.mysql.driver may import MySQLdb"),
         ("backends/mysql/base.py", "from MySQLdb.constants import CLIENT", "may import MySQLdb"),
         ("locks/manager.py", "def f():\n    import redis.asyncio", "only pooling.store._driver may import redis"),
+        ("testing/isolation.py", "import pytest", "only pooling.testing.fixtures may import pytest"),
+        ("runtime.py", "from .testing import isolated", "pooling.runtime is below pooling.testing"),
         ("runtime.py", "from django_redis import get_redis_connection", "may import django_redis"),
         ("pool/core.py", "from django.conf import settings", "must not import Django"),
         ("store/memory.py", "import django.utils", "must not import Django"),
@@ -64,6 +66,7 @@ def test_a_forbidden_import_is_caught(tmp_path: Path, file: str, code: str, comp
         ("backends/mysql/driver.py", "import MySQLdb\nfrom ...pool import core"),
         ("store/memory.py", "from ..groups import plan\nfrom . import protocol"),
         ("cache/invalidate.py", "from .. import conf, hold\nfrom ..locks import manager\nfrom . import keys"),
+        ("testing/fixtures.py", "import pytest\nfrom .isolation import isolated\nfrom .. import runtime"),
         ("hold.py", "from . import conf, runtime\nfrom .backends.mysql import base\nfrom .store import memory"),
     ],
 )
@@ -75,7 +78,7 @@ def test_an_allowed_import_is_not(tmp_path: Path, file: str, code: str) -> None:
 
 def lay_out(root: Path) -> None:
     names = "errors groups conf hold runtime pool/core store/protocol store/memory locks/manager locks/a"
-    names += " cache/keys cache/invalidate backends/mysql/base backends/mysql/driver"
+    names += " testing/isolation testing/fixtures cache/keys cache/invalidate backends/mysql/base backends/mysql/driver"
     for name in names.split():
         path = root / "pooling" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)

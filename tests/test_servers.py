@@ -13,10 +13,11 @@ from pathlib import Path
 
 import MySQLdb
 import pytest
+import redis
 from django.db import connection
 
 from demo_site import private_server
-from demo_site.servers import PrivateRedis, ServerError, private_database
+from demo_site.servers import PrivateDatabase, PrivateRedis, ServerError, private_database, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,6 +90,17 @@ def test_a_taken_port_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with PrivateRedis(tmp_path / "second") as second:
             assert not offered
             assert second.port != first.port
+
+
+def test_versions_are_those_of_the_servers(private_mariadb: PrivateDatabase, private_redis: PrivateRedis) -> None:
+    host = {"host": private_mariadb.host, "port": private_mariadb.port, "user": private_mariadb.user}
+    with MySQLdb.connect(**host) as server, redis.Redis.from_url(private_redis.url) as client:
+        info = client.info("server")
+        kind = "Valkey" if "valkey_version" in info else "Redis"
+        found = versions()
+        assert set(found) == {private_mariadb.label, kind}
+        assert server.get_server_info().startswith(found[private_mariadb.label])
+        assert info[f"{kind.lower()}_version"] == found[kind]
 
 
 @pytest.mark.parametrize("variable", ["POOLING_DB_PROGRAM", "POOLING_REDIS_PROGRAM"])

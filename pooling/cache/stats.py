@@ -218,9 +218,10 @@ def cache_stats() -> dict[str, CacheStats]:
     return {name: one.stats() for name, one in sorted(_tallies.copy().items())}
 
 
-def _after_fork_in_child() -> None:
-    for one in _tallies.values():
+def reset() -> None:
+    """Nothing is counted yet: for a forked child, and for tests."""
+    for one in _tallies.copy().values():
         one.start_over()
 
 
-after_in_child(_after_fork_in_child)
+after_in_child(reset)

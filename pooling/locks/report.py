@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from .._numbers import retry_after
 from ..errors import LockTimeout, StoreUnavailable
 from ..groups import Mode, conflicts
-from ..store.protocol import LockRequest, Party, Store
+from ..store.protocol import LockRequest, Party, Store, Wants
 
 _MAX_NAMED = 3
 
@@ -46,7 +46,7 @@ def timeout_error(
             f"POOLING['LOCK_WAIT']."
         )
     groups = sorted({group for _, names in blocking for group in names})
-    named = "; ".join(_describe(party, names) for party, names in blocking[:_MAX_NAMED])
+    named = "; ".join(describe(party, names) for party, names in blocking[:_MAX_NAMED])
     more = f"; and {len(blocking) - _MAX_NAMED} more" if len(blocking) > _MAX_NAMED else ""
     return LockTimeout(
         f"{who} {waiting} for {_named(groups)}: {named}{more}. Hold it there for a shorter time, "
@@ -81,9 +81,13 @@ def _seconds_until_free(
     return seconds + longest
 
 
+def declared(wants: Wants) -> list[str]:
+    """The groups among these that were asked for themselves, not for something below them."""
+    return [group for group, mode in wants if mode in (Mode.S, Mode.X, Mode.SIX)]
+
+
 def _asked(request: LockRequest) -> str:
-    declared = [group for group, mode in request.wants if mode in (Mode.S, Mode.X, Mode.SIX)]
-    return _named(declared)
+    return _named(declared(request.wants))
 
 
 def _named(groups: Iterable[str]) -> str:
@@ -92,7 +96,8 @@ def _named(groups: Iterable[str]) -> str:
     return ", ".join("the page itself" if group.startswith("//") else repr(group) for group in groups)
 
 
-def _describe(party: Party, groups: list[str]) -> str:
+def describe(party: Party, groups: Iterable[str]) -> str:
+    """Who it is, and for how long it has had these groups, or has waited for them."""
     owner = party.owner
     view = repr(owner["view"]) if owner.get("view") else "unnamed code"
     label = f" ({owner['label']})" if owner.get("label") else ""

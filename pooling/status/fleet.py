@@ -22,6 +22,7 @@ from . import here
 from .publisher import PREFIX
 
 ERRORS = 50
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
 _COUNTED = ("size", "busy", "idle", "waiting")
 
 
@@ -48,6 +49,11 @@ class Fleet:
     views: list[CacheStats] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     history: dict[str, Any] = field(default_factory=dict)
+
+    def checked(self) -> Fleet:
+        """Itself, if it can be shown; one of `MALFORMED` for what some document should not have said."""
+        json.dumps(self.as_dict(), allow_nan=False)
+        return self
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -96,30 +102,35 @@ def look() -> Fleet:
     except (StoreUnavailable, ImproperlyConfigured) as failure:
         parties, error = [], str(failure)
     # The page's charts need samples; where nobody publishes, those who look take them.
-    documents = [here.document(sample=not shared and here.sample_due())]
-    strangers = 0
-    for name, text in told.items():
-        if not name.startswith(PREFIX) or name == PREFIX + here.process_id() or not text:
-            continue
-        document = read(text)
-        if document is None:
-            strangers += 1
-        else:
-            documents.append(document)
-    return together(documents, parties, shared=shared, store_error=error, strangers=strangers)
+    own = here.document(sample=not shared and here.sample_due())
+    names = [name for name in told if name.startswith(PREFIX) and name != PREFIX + here.process_id() and told[name]]
+    found = [document for name in names if (document := read(told[name])) is not None]
+    try:
+        return together(
+            [own, *found], parties, shared=shared, store_error=error, strangers=len(names) - len(found)
+        ).checked()
+    except MALFORMED:
+        # Looked through one by one only now, since it takes as long as all together.
+        found = [document for document in found if _is_whole(document)]
+    return together([own, *found], parties, shared=shared, store_error=error, strangers=len(names) - len(found))
 
 
 def read(text: bytes) -> dict[str, Any] | None:
-    """A document that some process has published; None if it is none of this version. Nothing in it is believed to
-    have the right form before all was done with it once that is done with it later."""
+    """A document that some process has published; None if it is none of this version."""
     try:
         document = json.loads(text)
-        if document["version"] != here.VERSION:
-            return None
-        json.dumps(together([document], []).as_dict(), allow_nan=False)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return dict(document) if document["version"] == here.VERSION else None
+    except MALFORMED:
         return None
-    return dict(document)
+
+
+def _is_whole(document: dict[str, Any]) -> bool:
+    """Nothing in it is believed to have the right form before all was done with it once that is done with it later."""
+    try:
+        together([document], []).checked()
+    except MALFORMED:
+        return False
+    return True
 
 
 def together(

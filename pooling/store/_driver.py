@@ -7,6 +7,7 @@ checks are not, since `pooling.store._wire` has a budget and a breaker of its ow
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import time
 from typing import Any
@@ -16,6 +17,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from ._answers import Answers, Ended
+from ._bounded import Bounded
+from ._resp3 import Failure
 from ._wire import Lost, Moved, NoScript, Refused, Slow, Stream
 
 _OWN = {
@@ -27,43 +31,73 @@ _OWN_PREFIXES = ("maint_", "orig_", "oss_")  # how the library's pool tells its 
 
 
 class RedisLine:
-    """One connection of the library, with its errors translated."""
+    """One connection that the library has made and signed in. From then on its socket is asked without the library."""
 
-    def __init__(self, connection: Any, where: str) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._where = where
+        self._seconds = 0.0
 
     def connect(self) -> None:
         try:
             self._connection.connect()
         except (redis.RedisError, OSError) as error:
-            raise translated(error, self._where) from error
+            raise translated(error) from error
+        self._sock: Bounded = self._connection._sock
+        self._answers = Answers(self._sock)
 
     def ask(self, request: bytes) -> Any:
-        connection = self._connection
+        sock = self._sock
         try:
-            connection.send_packed_command((request,), check_health=False)
-            return connection.read_response(disable_decoding=True)
-        except (redis.RedisError, OSError) as error:
-            raise translated(error, self._where) from error
+            sock.begin(self._seconds)
+            sock.sendall(request)
+            answer = self._answers.next()
+        except OSError as error:
+            raise translated(error) from error
+        except (Ended, ValueError) as error:
+            raise Lost(f"{error}") from error
+        if isinstance(answer, Failure):
+            raise translated(self._connection._parser.parse_error(answer.text))
+        return answer
 
     def settimeout(self, seconds: float) -> None:
-        sock = self._connection._sock
-        if sock is not None:
-            sock.settimeout(seconds)
+        self._seconds = seconds
 
     def interrupt(self) -> None:
-        sock = self._connection._sock
-        if sock is not None:
-            with contextlib.suppress(OSError):  # it is closed already
-                sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # it is closed already
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def take_over(self) -> Stream:
-        stream: Stream = self._connection._sock
+        stream: Stream = self._sock.sock
         return stream
 
     def close(self) -> None:
         self._connection.disconnect()
+
+
+@functools.cache
+def _bounded(kind: Any) -> Any:
+    """A class of connections of the library's that connects, greets and signs in until the moment ``end``."""
+
+    class BoundedConnection(kind):  # type: ignore[misc]
+        def __init__(self, *, end: float, **options: Any) -> None:
+            self._end = end
+            super().__init__(**options)
+
+        def _connect(self) -> Bounded:
+            return Bounded(super()._connect(), self._end)
+
+        # The library asks for them before each step: for each address that a name has, and for TLS.
+        @property
+        def socket_timeout(self) -> float:
+            return max(self._end - time.monotonic(), 0.001)
+
+        @socket_timeout.setter
+        def socket_timeout(self, seconds: float) -> None:
+            pass
+
+        socket_connect_timeout = socket_timeout
+
+    return BoundedConnection
 
 
 class RedisDriver:
@@ -80,7 +114,7 @@ class RedisDriver:
                 f"client with the URL of one node; the node that has the keys is found from there."
             )
         pool = client.connection_pool
-        self._class = pool.connection_class
+        self._class = _bounded(pool.connection_class)
         self._kwargs = {
             key: value
             for key, value in pool.connection_kwargs.items()
@@ -118,14 +152,11 @@ class RedisDriver:
         kwargs = {
             **self._kwargs,
             **address,
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
+            "end": time.monotonic() + timeout,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }
-        if "path" in kwargs:
-            del kwargs["socket_connect_timeout"]
-        line = RedisLine(self._class(**kwargs), self.name())
+        line = RedisLine(self._class(**kwargs))
         try:
             line.connect()
         except BaseException:
@@ -143,17 +174,20 @@ class RedisDriver:
             (sentinel.connection_pool.connection_kwargs["host"], sentinel.connection_pool.connection_kwargs["port"])
             for sentinel in known.sentinels
         ]
-        each = timeout / (len(addresses) + 1)  # those that hang must leave time for one that answers
-        options = {**known.sentinel_kwargs, "socket_timeout": each, "socket_connect_timeout": each}
-        options["retry"] = Retry(NoBackoff(), 0)
+        options = {**known.sentinel_kwargs, "retry": Retry(NoBackoff(), 0)}
         options.pop("retry_on_timeout", None)
         finder = Sentinel(addresses, min_other_sentinels=known.min_other_sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        end, each = time.monotonic(), timeout / (len(addresses) + 1)
+        for sentinel in finder.sentinels:  # asked in turn: those that hang must leave time for one that answers
+            end += each
+            one = sentinel.connection_pool
+            one.connection_class, one.connection_kwargs["end"] = _bounded(one.connection_class), end
         pool = SentinelConnectionPool(theirs.service_name, finder)  # type: ignore[no-untyped-call]
         self._finder = pool  # connections have a weak reference to it
         return {"connection_pool": pool.proxy}
 
 
-def translated(error: Exception, where: str) -> Lost | Slow | Refused:
+def translated(error: Exception) -> Lost | Slow | Refused:
     """An error of the library as the `Trouble` that it is."""
     if isinstance(error, redis.exceptions.NoScriptError):
         return NoScript(str(error))
@@ -165,9 +199,11 @@ def translated(error: Exception, where: str) -> Lost | Slow | Refused:
             f"password in CACHES, or the user's rights in Redis.",
             down=isinstance(error, redis.exceptions.AuthenticationError),
         )
-    if isinstance(error, redis.TimeoutError):
+    if isinstance(error, (redis.TimeoutError, TimeoutError)):
         return Slow(f"no answer in time ({error}). POOLING['STORE_BUDGET'] is what a call may take.")
-    if isinstance(error, (redis.exceptions.ReadOnlyError, redis.exceptions.BusyLoadingError)):
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return Lost(f"{error}")  # it has become a replica: whoever connects anew may be led to the master
+    if isinstance(error, redis.exceptions.BusyLoadingError):
         return Refused(f"{error}", down=True)
     if isinstance(error, (redis.exceptions.ClusterDownError, redis.exceptions.MasterDownError)):
         return Refused(f"{error}", down=True)

@@ -71,7 +71,7 @@ class Line(Protocol):
         ...
 
     def settimeout(self, seconds: float) -> None:
-        """How long `ask` waits at most."""
+        """How long an `ask` takes at most, from its beginning to the end of its answer."""
         ...
 
     def interrupt(self) -> None:
@@ -143,10 +143,11 @@ class Wire:
 
     def connect(self, timeout: float) -> Line:
         """A connection of the caller's own, past the breaker. Raises `Trouble`."""
+        deadline = time.monotonic() + timeout
         line = self.driver.connect(timeout)
         try:
             if not self._checked:
-                line.settimeout(timeout)
+                line.settimeout(deadline - time.monotonic())
                 self._check_version(line)
                 self._checked = True
         except BaseException:

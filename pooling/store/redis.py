@@ -250,16 +250,24 @@ class RedisStore:
 
     def clear(self) -> None:
         # Not one step, and need not be: an entry whose epoch is gone already counts for nothing.
-        for kind in (self._epochs, self._entries):
-            pattern = _glob(encode(kind)) + b"*"
-            cursor = b"0"
-            while True:
-                cursor, keys = self._up().call(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % _SCAN)
-                if keys:
-                    self._up().call(b"UNLINK", *keys)
-                if cursor == b"0":
-                    break
+        self._unlink(self._epochs)
+        self._unlink(self._entries)
         self._known.all_changed()
+
+    def wipe(self) -> None:
+        """Remove all keys of this prefix, locks included. For tests, which have a prefix of their own."""
+        self._unlink(self.tag)
+        self._known.all_changed()
+
+    def _unlink(self, beginning: str) -> None:
+        pattern = _glob(encode(beginning)) + b"*"
+        cursor = b"0"
+        while True:
+            cursor, keys = self._up().call(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % _SCAN)
+            if keys:
+                self._up().call(b"UNLINK", *keys)
+            if cursor == b"0":
+                break
 
     def close(self) -> None:
         """End the threads and close the connections."""

@@ -94,7 +94,9 @@ def test_each_public_name_is_told() -> None:
 
 def test_each_check_signal_command_and_statistic_is_told() -> None:
     text = reference()
-    source = (ROOT / "pooling" / "checks.py").read_text("utf-8")
+    source = "".join(
+        (ROOT / "pooling" / f"{name}.py").read_text("utf-8") for name in ("checks", "order_checks", "nesting_checks")
+    )
     numbers = set(re.findall(r'id="(pooling\.\w+)"', source))
     assert numbers
     from django.dispatch import Signal

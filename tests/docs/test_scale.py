@@ -57,24 +57,11 @@ def test_what_one_request_asks_of_redis(
     runtime.reset_runtime()
 
 
-def test_its_tables_have_a_place_in_the_manual(monkeypatch: Any, tmp_path: Any) -> None:
-    page = tmp_path / "scale.md"
-    page.write_text(scale.MANUAL.read_text("utf-8"), "utf-8")
-    monkeypatch.setattr(scale, "MANUAL", page)
-    scale.into_manual("| new |")
-    scale.into_manual("| newer |")
-    text = page.read_text("utf-8")
-    assert "| newer |" in text
-    assert "| new |" not in text
-    page.write_text("nothing", "utf-8")
-    with pytest.raises(ValueError, match="needs one pair"):
-        scale.into_manual("| new |")
-
-
 def test_a_table_of_a_redis(private_redis: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(scale, "CLIENTS", (1, 2))
     works = scale.redis_works(private_redis)
-    lines = scale.table("One Redis", private_redis, works, rounds=1, seconds=0.05).splitlines()[2:]
+    made = scale.table("One Redis", private_redis, works, rounds=1, seconds=0.05)
+    lines = made.markdown().splitlines()[2:]
     assert [line.count("|") for line in lines] == [6] * (len(works) + 2)
     assert "| 1 client | 2 clients |" in lines[0]
     for line, name in zip(lines[2:], works, strict=True):

@@ -178,14 +178,17 @@ def status_page(page: Any) -> None:
 
 @uses("docs/howto/testing.md")
 def testing(page: Any) -> None:
+    from django.test import override_settings
     from django.test.utils import setup_test_environment
 
     connections.close_all()
     setup_test_environment()
+    with override_settings(ROOT_URLCONF=page.__name__):
+        page.check_events()
     suite = unittest.defaultTestLoader.loadTestsFromModule(page)
     result = unittest.TextTestRunner().run(suite)
     assert result.wasSuccessful()
-    assert result.testsRun == 4
+    assert result.testsRun == 6
 
 
 @uses("docs/operations.md")

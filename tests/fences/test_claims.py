@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -167,6 +168,63 @@ def test_claims_that_do_not_conflict_do_not_wait(
         found = [in_thread(pool, OLD, writes, reads, lambda: both.wait(PATIENCE)) for reads, writes in (one, other)]
         for each in found:
             each.result(PATIENCE)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def held_open(writes: Sequence[str], reads: Sequence[str] = ()) -> Iterator[None]:
+    """Another has claimed these and does not commit. The main thread's connection soon loses its patience."""
+    claimed, go_on = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        claimed.set()
+        assert go_on.wait(PATIENCE)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = in_thread(pool, OLD, writes, reads, stand_still)
+        try:
+            assert claimed.wait(PATIENCE)
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+            yield
+        finally:
+            go_on.set()
+        other.result(PATIENCE)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("group", ["a/b", "a/c", "a/c/d"])
+def test_a_process_that_meets_a_group_for_the_first_time_waits_for_nobody(group: str) -> None:
+    write(1, ["a/b", "a/c/d"])
+    with held_open(["a/x"]):
+        fences.forget()
+        write(NEW, [group])
+
+
+def test_two_who_meet_a_group_at_the_same_time_do_not_wait() -> None:
+    """One of them has looked for the rows in vain when the other makes them, and claims."""
+    held = ExitStack()
+
+    def in_between(execute: Callable[..., object], sql: str, *args: object) -> object:
+        if sql.startswith("INSERT") and not held_up:
+            held_up.append(sql)
+            fences.forget()
+            held.enter_context(held_open(["a/b"]))
+        return execute(sql, *args)
+
+    held_up: list[str] = []
+    with held, connection.execute_wrapper(in_between):
+        write(NEW, ["a/c"])
+    assert held_up
+    assert tokens() == {"a": 0, "a/b": OLD, "a/c": NEW}
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+def test_in_a_small_table_a_wide_claim_locks_no_rows_of_others(level: str) -> None:
+    """The optimizer reads a small table as a whole if it may choose."""
+    reads, writes = [f"r/{n}" for n in range(6)], [f"w{n}" for n in range(6)]
+    write(1, ["x", *writes], reads)
+    with held_open(["x"]), connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+        write(NEW, writes, reads)
 
 
 def test_many_who_make_their_rows_at_once_do_not_deadlock() -> None:

@@ -372,6 +372,18 @@ def test_a_user_without_the_rights_is_told_so(private_redis, client):
     store.close()
 
 
+def test_a_server_that_became_a_replica_is_left_for_whoever_is_the_master(private_redis, client, tmp_path):
+    """Behind a name or an address that moves, a connection that was kept would lead to the old one for ever."""
+    with Proxy(private_redis.host, private_redis.port) as proxy, PrivateRedis(tmp_path / "other") as other:
+        store = store_at(f"redis://{proxy.host}:{proxy.port}/0")
+        assert store.acquire(request("a")) is not None
+        client.replicaof(other.host, other.port)
+        proxy.target = (other.host, other.port)
+        assert store.acquire(request("b")) is not None
+        client.replicaof("NO", "ONE")
+        store.close()
+
+
 def test_a_full_server_says_so_and_takes_no_one_in(private_redis, client):
     store = store_at(private_redis.url)
     held = store.acquire(request("b"))

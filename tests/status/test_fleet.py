@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pooling import runtime
 from pooling.cache.stats import CacheStats
 from pooling.groups import Mode
 from pooling.status import fleet, here
+from pooling.status.publisher import PREFIX
+from pooling.store.memory import MemoryStore
 from pooling.store.protocol import Party
 
 from .documents import document, group, histogram, pool
@@ -18,6 +22,24 @@ from .documents import document, group, histogram, pool
 
 def party(seconds: float, holding: bool, group: str = "shop", view: str = "shop.views.book") -> Party:
     return Party("t1", (("shop", Mode.IX), (group, Mode.X)), {"view": view, "pid": "7"}, seconds, holding)
+
+
+class TellingStore(MemoryStore):
+    """What others have announced is given; all else is real."""
+
+    shared = True
+    told: dict[str, bytes]
+
+    def announced(self) -> dict[str, bytes]:
+        return self.told
+
+
+def beside(monkeypatch, *texts: bytes) -> fleet.Fleet:
+    """This process beside others that have published this."""
+    store = TellingStore()
+    store.told = {f"{PREFIX}{number}": text for number, text in enumerate(texts)}
+    monkeypatch.setattr(runtime, "store", lambda: store)
+    return fleet.look()
 
 
 def test_what_processes_counted_is_added_up():
@@ -66,7 +88,6 @@ def test_what_processes_counted_is_added_up():
 @pytest.mark.parametrize(
     "text",
     [
-        b"",
         b"{",
         b"[]",
         b"null",
@@ -77,8 +98,10 @@ def test_what_processes_counted_is_added_up():
         json.dumps({**document(), "process": {"host": "h", "pid": "x", "id": "i"}}).encode(),
     ],
 )
-def test_what_is_no_document_of_this_version_is_none(text):
-    assert fleet.read(text) is None
+def test_what_is_no_document_of_this_version_is_a_stranger(text, monkeypatch):
+    found = beside(monkeypatch, text, json.dumps(document(7)).encode())
+    assert found.strangers == 1
+    assert sorted(one["process"]["pid"] for one in found.processes) == sorted([7, os.getpid()])
 
 
 JSON = st.recursive(
@@ -90,10 +113,10 @@ JSON = st.recursive(
 
 @given(key=st.sampled_from([*document()]), value=JSON)
 def test_no_document_makes_the_page_fail(key, value):
-    read = fleet.read(json.dumps({**document(), key: value}).encode())
-    if read is not None:
-        found = fleet.together([document(2), read], [])
-        json.dumps(found.as_dict())
+    with pytest.MonkeyPatch.context() as patch:
+        found = beside(patch, json.dumps({**document(), key: value}).encode(), json.dumps(document(7)).encode())
+    assert len(found.processes) + found.strangers == 3
+    json.dumps(found.as_dict(), allow_nan=False)
 
 
 def test_all_is_well():

@@ -15,6 +15,7 @@ from pooling.breaking import break_lock
 from pooling.cache.invalidate import invalidate
 from pooling.errors import GroupError, StoreUnavailable
 from pooling.groups import Mode
+from pooling.management import warm
 from pooling.store.protocol import Party
 
 _DAY = 86400.0
@@ -22,10 +23,10 @@ _OWNER = ("view", "label", "host", "pid", "thread", "trace")
 
 
 class Command(BaseCommand):
-    help = "Shows and breaks locks, invalidates groups, purges old fences."
+    help = "Shows and breaks locks, invalidates groups, fills the cache, purges old fences."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parsers = parser.add_subparsers(dest="what", required=True, metavar="locks|break|invalidate|purge")
+        parsers = parser.add_subparsers(dest="what", required=True, metavar="locks|break|invalidate|warm|purge")
 
         def sub(name: str, function: Callable[..., None], text: str) -> ArgumentParser:
             made: ArgumentParser = parsers.add_parser(name, help=text, description=text)
@@ -41,6 +42,7 @@ class Command(BaseCommand):
         breaking.add_argument("ticket", help="as `manage.py pooling locks` shows it")
         renew = sub("invalidate", self.invalidate, "Make every page that was made from these groups a miss.")
         renew.add_argument("groups", nargs="+", metavar="GROUP")
+        warm.add_arguments(sub("warm", self.warm, warm.HELP))
         purging = sub("purge", self.purge, "Delete fences of groups that nobody has written for long.")
         purging.add_argument("--older-than", type=float, default=_DAY, metavar="SECONDS", help="default: a day")
         purging.add_argument("--database", default=DEFAULT_DB_ALIAS, help="alias (default: %(default)s)")
@@ -76,6 +78,9 @@ class Command(BaseCommand):
         self._warn_about_memory()
         invalidate(*groups)
         self.stdout.write(f"Invalidated: {', '.join(groups)}")
+
+    def warm(self, **options: Any) -> None:
+        warm.run(self.stdout, self.stderr, **options)
 
     def purge(self, older_than: float, database: str, **options: Any) -> None:
         if database not in connections.settings:
