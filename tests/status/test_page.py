@@ -15,7 +15,7 @@ from django.test import Client
 from pooling import locked
 from pooling.cache.stats import CacheStats
 from pooling.groups import Mode
-from pooling.status import here
+from pooling.status import here, threads
 from pooling.status.recent import recent
 from pooling.store.protocol import Party
 
@@ -300,6 +300,8 @@ def test_nothing_secret_is_told(
     from tests.status import secretive
 
     recent.start_over()
+    monkeypatch.setattr(here, "WORTH_A_STACK", 0.0)
+    monkeypatch.setattr(threads, "DEPTH", 500)  # the page is made further in
     settings.ROOT_URLCONF = "tests.status.secretive"
     settings.MIDDLEWARE = ["pooling.middleware.BusyMiddleware", *settings.MIDDLEWARE]
     olga.cookies["token"] = "s3cret-cookie"
@@ -310,6 +312,7 @@ def test_nothing_secret_is_told(
     olga.get("/slow/?token=s3cret-query", headers={"authorization": "Basic s3cret-password"})
     olga.get("/fails/?token=s3cret-query", headers={"authorization": "Basic s3cret-password"})
     assert len(pages) == 6
+    assert "status/secretive.py:" in pages[0]
     assert "secretive.slow" in pages[0]  # it was at work, and held the group
     pages += [text(olga, path) for path in (*PAGES, "/ops/pooling/status.json")]
     assert "PoolTimeout" in pages[-1]
