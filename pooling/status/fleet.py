@@ -90,7 +90,6 @@ def party_as_dict(party: Party) -> dict[str, Any]:
 
 def look() -> Fleet:
     """How it is just now. Never raises for a store that is down or wrongly configured: `Fleet.store_error` says so."""
-    own = here.document()
     told: Mapping[str, bytes] = {}
     parties: list[Party] = []
     shared, error = False, ""
@@ -102,6 +101,8 @@ def look() -> Fleet:
             told = store.announced()
     except (StoreUnavailable, ImproperlyConfigured) as failure:
         parties, error = [], str(failure)
+    # The page's charts need samples; where nobody publishes, those who look take them.
+    own = here.document(sample=not shared and here.sample_due())
     names = [name for name in told if name.startswith(PREFIX) and name != PREFIX + here.process_id() and told[name]]
     found = [document for name in names if (document := read(told[name])) is not None]
     try:
