@@ -22,6 +22,7 @@ from asgiref.sync import AsyncToSync, sync_to_async
 from . import conf, containers, frames, moments, runtime, steps
 from .cache import answers, frame, grace, near, storable, validators, vary
 from .cache.answers import Looked
+from .cache.environ import CONTENT_TYPE
 from .cache.status import FAILED, NOT_BEGUN
 from .cache.tracking import Tracker
 from .errors import LockTimeout, PoolingError, StoreUnavailable
@@ -239,8 +240,9 @@ class Pass:
     @contextmanager
     def tracking(self) -> Iterator[None]:
         """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
-        hidden = validators.HIDDEN if self.may_store() else ()
-        self.tracker = Tracker(self.request, hidden=hidden, selection=self.view.options.vary_on.query)
+        hidden, vary_on = validators.HIDDEN if self.may_store() else (), self.view.options.vary_on
+        typed = CONTENT_TYPE in vary_on.items or not self.may_store()
+        self.tracker = Tracker(self.request, hidden=hidden, selection=vary_on.query, typed=typed)
         self.container = containers.Container(self.view.name, self.tracker, self.epochs)
         # What is not stored, as a view that another page's view calls, is a part of what contains it.
         with self.tracker, containers.entered(self.container if self.may_store() else containers.current()):

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.http.request import HttpHeaders
 
 CSRF = "csrf"
+CONTENT_TYPE = "header:content-type"
 ALL_HEADERS = "header:*"
 _HEADER = "HTTP_"
 _BY_SERVER = ("REMOTE_", "AUTH_", "SSL_", "CERT_")  # what the web server found out about the visitor

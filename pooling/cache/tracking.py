@@ -34,13 +34,18 @@ _quiet: ContextVar[tuple[int, ...]] = ContextVar("pooling_quiet", default=())
 class Tracker:
     """Context manager around the run of a view (and the rendering of its answer). ``touched`` says what it used.
 
-    The view does not see what ``hidden`` names of META, nor of the query what does not count for ``selection``.
+    The view does not see what ``hidden`` names of META, nor of the query what does not count for ``selection``, nor,
+    without ``typed``, the attributes that Django makes of the header Content-Type: a plain text, which cannot tell that
+    it was read.
     """
 
-    def __init__(self, request: Any, *, hidden: Sequence[str] = (), selection: Selection | None = None) -> None:
+    def __init__(
+        self, request: Any, *, hidden: Sequence[str] = (), selection: Selection | None = None, typed: bool = True
+    ) -> None:
         self.request = request
         self.hidden = hidden
         self.selection = selection
+        self.typed = typed
         self.touched: set[str] = set()
         self.session_modified = False
         self._originals: dict[str, Any] = {}
@@ -83,6 +88,9 @@ class Tracker:
             self._replace("auser", self._auser)
         if "_messages" in state:
             self._replace("_messages", Watched(state["_messages"], lambda: self.note(MESSAGES)))
+        if not self.typed and state.get("content_type"):
+            self._replace("content_type", "")
+            self._replace("content_params", {})
         self._replace("COOKIES", _Cookies(request.COOKIES, self.note))
         self._csrf_flag = request.META.pop(_CSRF_FLAG, None)
         changed = {}

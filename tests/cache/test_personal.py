@@ -11,7 +11,7 @@ from asgiref.sync import async_to_sync
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 
 from pooling import locked_cache
@@ -107,6 +107,20 @@ def test_what_changes_a_page_beside_its_address_goes_past_the_cache() -> None:
         assert (response.content, why in state(response)) == (http_views.TEXT.encode(), True)
     for same in ({"CONTENT_LENGTH": "0"}, {"CONTENT_LENGTH": ""}, {"CONTENT_TYPE": "text/html; charset=UTF-8"}):
         assert "hit" in state(http_views.page(factory.get("/http/page", **same)))
+
+
+@pytest.mark.parametrize("vary_on", [[], ["header:Content-Type"]])
+def test_what_django_makes_of_the_content_type_is_seen_where_it_is_declared(vary_on: list[str]) -> None:
+    @locked_cache(300, reads=["x"], vary_on=vary_on)
+    def typed(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(f"{request.content_type} {sorted(request.content_params)}")
+
+    factory = RequestFactory()
+    for kind in ("application/json; q=1", "", "text/csv"):
+        request = factory.get("/typed", **({"CONTENT_TYPE": kind} if kind else {}))
+        wanted = f"{request.content_type} {sorted(request.content_params)}" if vary_on else " []"
+        assert typed(request).content.decode() == wanted
+        assert request.content_type == kind.partition(";")[0]
 
 
 def test_bytes_of_the_query_that_are_escaped_alike_have_pages_of_their_own() -> None:

@@ -129,12 +129,14 @@ def test_a_forked_child_publishes_for_itself(client):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover
-        del mail.outbox  # type: ignore[attr-defined]  # it is no test any more
-        request_started.send(None)
-        own = publisher.PREFIX + here.process_id()
-        until(lambda: len(pids(fleet.look())) == 2 and own in runtime.store().announced())
-        os.write(write, here.process_id().encode())
-        os._exit(0)
+        try:
+            del mail.outbox  # type: ignore[attr-defined]  # it is no test any more
+            request_started.send(None)
+            own = publisher.PREFIX + here.process_id()
+            until(lambda: len(pids(fleet.look())) == 2 and own in runtime.store().announced())
+            os.write(write, here.process_id().encode())
+        finally:
+            os._exit(0)  # whatever happened: it must not go on with the tests
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         told = pipe.read().decode()
