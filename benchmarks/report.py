@@ -93,13 +93,14 @@ class Compared:
         return f"{self.what}{', ' if self.unit else ''}{self.unit}{more}"
 
     def losses(self) -> list[Loss]:
-        """Where the rounds and the medians say so; if only one of them does, it is chance."""
+        """Where the rounds or the medians say so, and by what the worse of the two says."""
         found = []
         for name, beside in self.factors.items():
             for peer, factor in beside.items():
                 ours, theirs = self.values[name], self.values[peer]
-                if factor > NOISE and (ours < theirs if self.most else ours > theirs):
-                    found.append(Loss(self.heading, name, ours, peer, theirs, factor))
+                worse = max(factor, theirs / ours if self.most else ours / theirs)
+                if worse > NOISE:
+                    found.append(Loss(self.heading, name, ours, peer, theirs, worse))
         return found
 
 

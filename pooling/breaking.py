@@ -14,16 +14,19 @@ from .store.protocol import Party, Store
 REMEMBERED = 3600.0  # seconds; a holder notices within a third of its lease
 
 
-def break_lock(store: Store, ticket: str) -> Party | None:
-    """Take a ticket from its holder, or a waiter out of the queue; who had it, None if nobody. StoreUnavailable."""
+def break_lock(store: Store, ticket: str, by: str = "") -> Party | None:
+    """Take a ticket from its holder, or a waiter out of the queue; who had it, None if nobody. StoreUnavailable.
+
+    ``by``: who does it, in words; by default the user of this process. Of two at the same time one gets None.
+    """
     for party in store.parties():
         if party.ticket == ticket:
             if party.holding:
                 # Before the release: the holder may find out at once.
                 key = _key(ticket)
-                store.swap(key, store.load(key)[0], _myself().encode(), REMEMBERED)
-            store.release(ticket)
-            return party
+                store.swap(key, store.load(key)[0], (by or _myself()).encode("utf-8", "replace"), REMEMBERED)
+            # Not held any more: it was given back, or another operator was faster.
+            return party if store.release(ticket) or not party.holding else None
     return None
 
 

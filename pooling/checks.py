@@ -18,6 +18,7 @@ pooling.W007  POOLING["GROUP_ORDER"] seems to misspell a group that views declar
 pooling.W008  A ``locked_cache`` is inside a ``locked``, where no page is ever stored.
 pooling.W009  A decorated function calls another one that asks for groups against the order.
 pooling.W010  A decorator ``transaction.atomic`` is outside the lock of a function that answers no requests.
+pooling.W011  As E008, on a function that answers no requests: only a hold further out could make it work.
 pooling.W020  POOLING["GROUPS"] names a model of a database on another backend, whose writes nobody sees.
 """
 

@@ -35,7 +35,8 @@ class Settings:
     ``FENCE``             with Redis: transactions of views that write claim their groups in the database.
     ``ON_STORE_DOWN``     "refuse": while Redis is down, views that write raise StoreUnavailable. "fence": they go on,
                           kept apart by the rows of their fences.
-    ``STORE_BUDGET``      seconds that one request to Redis may take in all, from connecting to the end of its answer.
+    ``STORE_BUDGET``      seconds that one request to Redis may take in all, from connecting to the end of its answer
+                          (but for looking up its name).
     ``ENTRY_BYTES``       bytes of the largest answer that is stored; larger ones are delivered and not stored.
     ``NEAR_CACHE_BYTES``  bytes of pages that each process keeps in its memory; 0: none.
     ``NEAR_HEARTBEAT``    seconds by which a page of ``level="near"`` may be older than the last write at most.

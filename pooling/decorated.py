@@ -79,6 +79,13 @@ def _cells(func: Any) -> dict[str, Any]:
     return {name: cell.cell_contents for name, cell in zip(func.__code__.co_freevars, func.__closure__, strict=True)}
 
 
+def _wrapped(func: Any) -> Iterator[Any]:
+    """A view and the functions in it."""
+    while func is not None:
+        yield func
+        func = func.func if isinstance(func, functools.partial) else getattr(func, "__wrapped__", None)
+
+
 def _callbacks(patterns: Any) -> Iterator[Any]:
     for pattern in patterns:
         if hasattr(pattern, "url_patterns"):
@@ -128,6 +135,12 @@ class Site:
         every = [*self.views, *(handler for view in self.views for handler in handlers(view))]
         every += [outermost(wrapper) for wrapper, _ in self._declared]
         self.functions = list({id(func): func for func in every}.values())
+        answering = [*self.views, *(handler for view in self.views for handler in handlers(view))]
+        self._answering = {id(inner) for func in answering for inner in _wrapped(func)}
+
+    def answers(self, func: Any) -> bool:
+        """Does it answer requests, or is it a part of what does? Other functions may be called in any hold."""
+        return id(func) in self._answering
 
     def layers(self, func: Any) -> list[Layer]:
         """Decorators of ``func``, outermost first."""

@@ -170,7 +170,8 @@ def _learn(
         # not there any more would not be made again.
         known.pop(group, None)
     if missing:
-        create(cursor, missing, known)
+        # With those that are there: one that is above another is made with its mark.
+        create(cursor, wanted, known)
 
 
 def create(cursor: Any, missing: Sequence[str], known: dict[str, bool]) -> None:

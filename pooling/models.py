@@ -1,4 +1,4 @@
-"""The table of fences: see `pooling.fences`, which alone reads and writes it."""
+"""The table of fences: see `pooling.fences`, which alone writes it. And what the permission to operate belongs to."""
 
 from __future__ import annotations
 
@@ -33,3 +33,16 @@ class Fence(models.Model):
 
     def __str__(self) -> str:
         return f"{self.grp}: {self.token}"
+
+
+class Status(Fence):
+    """Has no table: the permission ``pooling.operate`` belongs to it, and the admin's index lists it.
+
+    A proxy, since `dumpdata` asks the table of an unmanaged model, which there would not be.
+    """
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        permissions = [("operate", "Can break locks, invalidate groups and drain pools")]
+        verbose_name = verbose_name_plural = "status"

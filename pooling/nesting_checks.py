@@ -1,7 +1,7 @@
 """System checks of holds inside holds: what decorators declare, one around the other, or around a call of another.
 
-As in `order_checks`, only what would certainly fail is reported. What a block or a callable names is seen at run time
-only, and so are calls through other objects or functions.
+As in `order_checks`, what is reported as an error would certainly fail. What a block or a callable names is seen at run
+time only, and so are calls through other objects or functions.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _certain(spec: Spec) -> Iterator[tuple[bool, Template]]:
 
 
 def check_nesting(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E008, W008, W009."""
+    """E008, W008, W009, W011."""
     if (site := seen()) is None:
         return []
     ranks = conf.settings().ranks
@@ -117,11 +117,16 @@ def check_nesting(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         stacks += [(handler, [*around, Layer(), *site.layers(handler)]) for handler in handlers(view)]
     found: list[CheckMessage | None] = []
     for func, layers in stacks:
-        found += [_stacked(func, layers, ranks), _uncached(func, layers), *_calls(func, layers, site, ranks)]
+        found += [
+            _stacked(func, layers, ranks, site.answers(func)),
+            _uncached(func, layers),
+            *_calls(func, layers, site, ranks),
+        ]
     return once(found)
 
 
-def _stacked(func: Any, layers: Sequence[Layer], ranks: Mapping[str, int]) -> CheckMessage | None:
+def _stacked(func: Any, layers: Sequence[Layer], ranks: Mapping[str, int], answering: bool) -> CheckMessage | None:
+    """``answering``: it answers requests. Other functions may be called in a hold that has all that they ask for."""
     name = name_of(func)
     outer: list[Spec] = []
     known = True
@@ -131,12 +136,13 @@ def _stacked(func: Any, layers: Sequence[Layer], ranks: Mapping[str, int]) -> Ch
             continue
         if refused := refusal(outer, layer.spec, ranks, same_arguments=known):
             calls = "each call that is not answered from the cache" if refused.outer.what != "locked" else "each call"
-            return Error(
+            calls += "" if answering else ", unless a hold further out has it already,"
+            return (Error if answering else Warning)(
                 f"{layer.spec.what}() of {name} {refused}, by {refused.outer.what}() around it: {calls} ends in a "
                 f"LockOrderError.",
                 hint=refused.advice("the outermost decorator"),
                 obj=name,
-                id="pooling.E008",
+                id="pooling.E008" if answering else "pooling.W011",
             )
         outer.append(layer.spec)
     return None
@@ -182,8 +188,8 @@ def _calls(func: Any, layers: Sequence[Layer], site: Site, ranks: Mapping[str, i
             continue
         if refused := refusal(outer, callees[name][0], ranks):
             yield Warning(
-                f"{name_of(func)} calls {name_of(callee)} in line {line}, which {refused}: the call ends in a "
-                f"LockOrderError.",
+                f"{name_of(func)} calls {name_of(callee)} in line {line}, which {refused}: unless a hold "
+                f"further out has it already, the call ends in a LockOrderError.",
                 hint=refused.advice(f"the decorator of {name_of(func)}"),
                 obj=f"{name_of(func)}: {name_of(callee)}",
                 id="pooling.W009",

@@ -1,7 +1,7 @@
 """System checks of the order of locks and transactions, on what the decorators of views and functions say.
 
-Only what would certainly fail is reported. A decorator that nobody here knows, a callable among the groups or a name
-that cannot be followed make a thing undecided, and what is undecided is left to the run time.
+What is reported as an error would certainly fail. A decorator that nobody here knows, a callable among the groups or a
+name that cannot be followed make a thing undecided, and what is undecided is left to the run time.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def check_transactions(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E006, E007, W010."""
     if (site := seen()) is None:
         return []
-    answering = {id(func) for view in site.views for func in (view, *handlers(view))}
-    found = [_transaction_outside(func, site.layers(func), id(func) in answering) for func in site.functions]
+    found = [_transaction_outside(func, site.layers(func), site.answers(func)) for func in site.functions]
     for view in site.views:
         found += [*_holds_on_handlers(view, site), *_transaction_around_handlers(view, site)]
     return once(found)

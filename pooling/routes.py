@@ -30,13 +30,14 @@ def in_site(path: str) -> str:
 
 def fixed() -> list[str]:
     """The paths of cached views that stand in the URLs without an argument, in the order of the URLs. Under
-    ``i18n_patterns`` they are those of the active language."""
+    ``i18n_patterns`` they are those of the active language. Not those of a regular expression that Django's `reverse`
+    cannot turn around."""
     paths = [
         script_name() + "/" + quote(text, safe=RFC3986_SUBDELIMS + "/~:@")
         for pattern, callback in _walk(get_resolver().url_patterns, "")
         if hasattr(callback, READS)
-        for text, arguments in normalize(pattern)
-        if not arguments and _leads_to(text, callback)
+        for text in _texts(pattern)
+        if _leads_to(text, callback)
     ]
     return list(dict.fromkeys(paths))
 
@@ -60,8 +61,16 @@ def _walk(patterns: Any, before: str) -> Iterator[tuple[str, Any]]:
             yield from _walk(one.url_patterns, whole)
 
 
+def _texts(pattern: str) -> list[str]:
+    """What matches the pattern, as far as Django can tell, if it has no arguments."""
+    try:
+        return [text for text, arguments in normalize(pattern) if not arguments]
+    except ValueError:  # one that it does not turn around, such as ``(?i:news)``
+        return []
+
+
 def _leads_to(text: str, callback: Any) -> bool:
-    """Of a pattern that it does not understand, such as one with alternatives, Django makes an empty text."""
+    """Of some patterns that it does not understand, such as those with alternatives, Django makes an empty text."""
     try:
         return resolve("/" + text).func is callback
     except Http404:

@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
             *("decorated", "checks", "order_checks", "nesting_checks", "routes", "warming"),
         ),
     ),
-    (("status", "apps"),),
+    (("status", "apps", "urls", "admin"),),
     (("management",), ("templatetags",), ("testing",), ("contrib",)),
 )
 SURFACE = 4  # where a module that is not named above belongs

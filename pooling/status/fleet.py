@@ -90,7 +90,6 @@ def party_as_dict(party: Party) -> dict[str, Any]:
 
 def look() -> Fleet:
     """How it is just now. Never raises for a store that is down or wrongly configured: `Fleet.store_error` says so."""
-    own = here.document()
     told: Mapping[str, bytes] = {}
     parties: list[Party] = []
     shared, error = False, ""
@@ -102,6 +101,8 @@ def look() -> Fleet:
             told = store.announced()
     except (StoreUnavailable, ImproperlyConfigured) as failure:
         parties, error = [], str(failure)
+    # The page's charts need samples; where nobody publishes, those who look take them.
+    own = here.document(sample=not shared and here.sample_due())
     names = [name for name in told if name.startswith(PREFIX) and name != PREFIX + here.process_id() and told[name]]
     found = [document for name in names if (document := read(told[name])) is not None]
     try:
@@ -124,7 +125,7 @@ def read(text: bytes) -> dict[str, Any] | None:
 
 
 def _is_whole(document: dict[str, Any]) -> bool:
-    """Nothing in it is believed to have the right form before all was done with it once that is done with it later."""
+    """Can it be added up and shown? That is tried, since nothing in it can be believed to have its form."""
     try:
         together([document], []).checked()
     except MALFORMED:

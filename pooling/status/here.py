@@ -7,6 +7,7 @@ import platform
 import secrets
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from typing import Any
@@ -41,6 +42,8 @@ class History:
     def __init__(self) -> None:
         self._last: list[int] | None = None
         self._rows: deque[list[int]] = deque(maxlen=SAMPLES)
+        self._due = 0.0
+        self._mutex = threading.Lock()
 
     def add(self, figures: list[int]) -> None:
         if self._last is not None:
@@ -52,6 +55,23 @@ class History:
                 ]
             )
         self._last = figures
+
+    def due(self, every: float, now: float) -> bool:
+        """Shall who looks take a sample? For where nobody takes them in turns; one of many at a time is told so.
+
+        Times in seconds, ``now`` of a clock that never goes back. After a gap it begins anew.
+        """
+        with self._mutex:
+            late = now - self._due
+            if not every or late < 0:
+                return False
+            if late < every:
+                self._due += every  # so that as many are taken as elsewhere, though who looks comes a little late
+            else:
+                self._due = now + every
+                self._last = None
+                self._rows.clear()
+            return True
 
     def rows(self) -> list[list[int]]:
         return list(self._rows)
@@ -73,6 +93,11 @@ def pools() -> list[ConnectionPool[Any]]:
     """The pools that this process has made. Loads no driver where there is none."""
     base = sys.modules.get("pooling.backends.mysql.base")
     return list(base.DatabaseWrapper._connection_pools.copy().values()) if base is not None else []
+
+
+def sample_due() -> bool:
+    """See `History.due`."""
+    return _history.due(conf.settings().PUBLISH_SECONDS, time.monotonic())
 
 
 def document(sample: bool = False) -> dict[str, Any]:

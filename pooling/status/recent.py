@@ -20,9 +20,20 @@ class Recent(logging.Handler):
     def __init__(self, limit: int = LIMIT) -> None:
         super().__init__(logging.WARNING)
         self._kept: deque[dict[str, Any]] = deque(maxlen=limit)
+        self._last: tuple[str, ...] = ()  # what makes two the same: their texts differ, by the seconds in them
         self.total = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._keep(record)
+        except Exception:  # noqa: BLE001 - what a handler does: whoever logs must not fail by it
+            self.handleError(record)
+        # Python writes warnings to the standard error stream where nobody handles them, and no more once somebody does.
+        # That we listen must not silence them.
+        if not _others_listen() and logging.lastResort is not None and record.levelno >= logging.lastResort.level:
+            logging.lastResort.handle(record)
+
+    def _keep(self, record: logging.LogRecord) -> None:
         kind = ""
         if record.exc_info and record.exc_info[0] is not None:
             kind = record.exc_info[0].__name__
@@ -36,15 +47,11 @@ class Recent(logging.Handler):
             "count": 1,
         }
         self.total += 1  # under the handler's own lock, as all of this
-        last = self._kept[-1] if self._kept else None
-        if last is not None and all(last[key] == found[key] for key in ("kind", "logger", "view")):
-            found["count"] += last["count"]
-            self._kept.pop()
+        same = (str(found["kind"]), record.name, str(found["view"]), str(record.msg))
+        if self._kept and self._last == same:
+            found["count"] += self._kept.pop()["count"]
+        self._last = same
         self._kept.append(found)
-        # Python writes warnings to the standard error stream where nobody handles them, and no more once somebody does.
-        # That we listen must not silence them.
-        if not _others_listen() and logging.lastResort is not None and record.levelno >= logging.lastResort.level:
-            logging.lastResort.handle(record)
 
     def newest_first(self) -> list[dict[str, Any]]:
         with _Locked(self):

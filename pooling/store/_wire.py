@@ -134,10 +134,11 @@ class Wire:
 
     def run(self, script: Script, keys: int, words: int, packed: bytes) -> Any:
         """The result of a script; see `Script.command` for the arguments."""
+        started = time.monotonic()
         try:
             return self._call(script.command(keys, words, packed))
         except NoScript:
-            return self._call(script.command(keys, words, packed, whole=True))
+            return self._call(script.command(keys, words, packed, whole=True), started + self.budget)
 
     def call(self, *words: bytes) -> Any:
         """The answer to one command."""
@@ -160,10 +161,11 @@ class Wire:
 
     # -- one call
 
-    def _call(self, request: bytes) -> Any:
+    def _call(self, request: bytes, deadline: float | None = None) -> Any:
+        """``deadline``: when it must be done, if that is before the end of a whole budget."""
         probe = self.breaker.enter()
         try:
-            answer = self._ask(request)
+            answer = self._ask(request, deadline)
         except NoScript:
             self.breaker.success(probe)
             raise
@@ -181,22 +183,24 @@ class Wire:
         self.breaker.success(probe)
         return answer
 
-    def _ask(self, request: bytes) -> Any:
+    def _ask(self, request: bytes, deadline: float | None) -> Any:
         idle = self._idle
+        now = time.monotonic()
+        left = None if deadline is None else max(deadline - now, 0.001)
+        end = now + self.budget if deadline is None else deadline
         try:
             line = idle.pop()
         except IndexError:
-            return self._ask_anew(request, time.monotonic() + self.budget)
-        started = time.monotonic()
+            return self._ask_anew(request, end)
         try:
-            return self._ask_at(line, request, idle)
+            return self._ask_at(line, request, idle, left)
         except (Moved, Lost) as trouble:
             # Closed while it lay there, the server was restarted for instance: the others are no better. To send it
             # twice does no harm, since a request has the same effect twice as once.
             self.close()
             if isinstance(trouble, Moved):
                 self.driver.redirect(*trouble.address)
-            return self._ask_anew(request, started + self.budget)
+            return self._ask_anew(request, end)
 
     def _ask_anew(self, request: bytes, deadline: float) -> Any:
         for _ in range(_HOPS):

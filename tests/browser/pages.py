@@ -27,4 +27,6 @@ PLACES = (
     Place("transfer", "/transfer/", "alice"),
     Place("lab", "/lab/", "alice"),
     Place("lab run", "/lab/runs/{run}/", "alice"),
+    Place("status", "/pooling/", STAFF),
+    Place("status asks", "/pooling/invalidate/?group=events", STAFF),
 )

@@ -60,8 +60,9 @@ CONTRAST = """() => {
   while (walk.nextNode()) {
     const text = walk.currentNode.textContent.trim(), one = walk.currentNode.parentElement;
     if (!text || ['SCRIPT', 'STYLE', 'NOSCRIPT', 'PROGRESS', 'OPTION', 'title'].includes(one.tagName)) continue;
-    const svg = one instanceof SVGElement;
-    if (seen(one)) found.push([text, ratio(one, getComputedStyle(one)[svg ? 'fill' : 'color']), 4.5]);
+    const svg = one instanceof SVGElement, style = getComputedStyle(one);
+    const large = parseFloat(style.fontSize) >= (style.fontWeight >= 700 ? 18.66 : 24);
+    if (seen(one)) found.push([text, ratio(one, style[svg ? 'fill' : 'color']), large ? 3 : 4.5]);
   }
   for (const one of document.querySelectorAll('input:not([type=hidden]):not([type=checkbox]), select, textarea'))
     if (seen(one)) found.push([one.name, ratio(one, getComputedStyle(one).color), 4.5]);

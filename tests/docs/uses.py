@@ -155,6 +155,27 @@ def migrating(page: Any) -> None:
         assert event.seats_left == left
 
 
+@uses("docs/howto/status.md")
+def status_page(page: Any) -> None:
+    from django.test import Client, override_settings
+    from django.urls import resolve
+
+    user = User.objects.create(username="olga", is_staff=True)
+    user.groups.add(page.make_operators())
+    assert user.has_perm("pooling.operate")
+
+    class Signed:
+        """The site of the manual has no sessions to sign in with."""
+
+        def get(self, path: str) -> Any:
+            return resolve(path).func(request(user=user))
+
+    with override_settings(ROOT_URLCONF="shop.urls"):
+        assert page.longest_wait(Signed()) == 0.0
+        assert Client().get("/pooling/health/ready/").json() == {"status": "ok"}
+        assert Client().get("/pooling/status.json").status_code == 403
+
+
 @uses("docs/howto/testing.md")
 def testing(page: Any) -> None:
     from django.test import override_settings

@@ -91,8 +91,8 @@ def store(private_redis: PrivateRedis) -> Iterator[RedisStore]:
 def start(private_redis: PrivateRedis) -> Iterator[Callable[..., Process]]:
     started: list[Process] = []
 
-    def start_one(module: str = "worker") -> Process:
-        started.append(Process(module, private_redis.url, *([PREFIX] if module == "worker" else [])))
+    def start_one(module: str = "worker", *more: str) -> Process:
+        started.append(Process(module, private_redis.url, *([PREFIX] if module == "worker" else more)))
         return started[-1]
 
     yield start_one

@@ -1,4 +1,5 @@
-"""A site's process on behalf of a test: ``python -m tests.fleet.site url``. A path in, the answer out, a line each.
+"""A site's process on behalf of a test: ``python -m tests.fleet.site url [seconds]``, in which it publishes. A path in,
+the answer out, a line each.
 
 ``/page`` is cached. It counts in Redis how often it was computed, and takes as long as nobody pushes to the list "go".
 ``/write`` writes what the page reads.
@@ -26,7 +27,7 @@ if __name__ == "__main__":
         ROOT_URLCONF="__main__",
         INSTALLED_APPS=["pooling"],
         CACHES={"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}},
-        POOLING={"STORE_BUDGET": 10, "PUBLISH_SECONDS": 0.1},
+        POOLING={"STORE_BUDGET": 10, "PUBLISH_SECONDS": float(sys.argv[2]) if sys.argv[2:] else 0.1},
     )
     django.setup()
     client = redis.Redis.from_url(url)

@@ -116,9 +116,19 @@ def test_the_last_warnings_are_kept_and_the_same_again_is_counted(recent):
     assert len(found[1]["text"]) == 400
     assert SECRET not in json.dumps(found)
     assert recent.total == 7
+    logger.warning("another thing")
+    assert [one["count"] for one in recent.newest_first()] == [1, 1, 1]
     for number in range(10):
         logging.getLogger(f"pooling.{number}").warning("x")
     assert len(recent.newest_first()) == 3
+
+
+def test_a_faulty_call_of_a_logger_is_not_the_business_of_who_makes_it(recent, monkeypatch):
+    heard = []
+    monkeypatch.setattr(recent, "handleError", heard.append)
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logging.getLogger("pooling.pool").warning("%d and %d", 1)
+    assert len(heard) == 1
 
 
 def test_listening_silences_nobody(monkeypatch):
@@ -154,3 +164,24 @@ def test_a_request_factory_request_of_no_urls_has_no_view():
     assert at_work(threading.get_ident(), True)[0] == ""
     assert at_work(None, True) == ("", [])
     assert at_work(-1, True) == ("", [])
+
+
+def test_where_nobody_takes_samples_those_who_look_do(monkeypatch):
+    history = here.History()
+    monkeypatch.setattr(here, "_history", history)
+
+    def look(now: float) -> int:
+        monkeypatch.setattr(here, "sample_due", lambda: history.due(5.0, now))
+        return len(fleet.look().history["rows"])
+
+    # The first sample is what the next ones are told from; then one each 5 s, however often somebody looks.
+    assert [look(1000 + second) for second in (0, 2, 4, 6, 8, 9.9, 10, 10, 12, 14, 16)] == [
+        *(0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3)
+    ]
+    assert look(1000 + 60) == 0  # nobody looked for a while
+    assert look(1000 + 65) == 1
+
+
+def test_nobody_takes_samples_where_that_is_switched_off(settings, monkeypatch):
+    settings.POOLING = {"PUBLISH_SECONDS": 0}
+    assert not here.sample_due()
