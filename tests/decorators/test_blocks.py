@@ -18,6 +18,7 @@ from django.views import View
 
 from pooling import GroupError, LockLost, LockOrderError, LockTimeout, runtime
 from pooling.decorators import locked
+from pooling.groups import MAX_GROUPS
 from tests.app.models import Account, Note
 
 from .events import recorded
@@ -430,6 +431,18 @@ def test_a_generator_that_is_closed_inside_a_block_leaves_it() -> None:
     assert not connection.in_atomic_block
     assert not Account.objects.exists()
     assert others_can_have("a")
+
+
+def test_as_many_groups_as_are_allowed_and_one_more() -> None:
+    """More are refused before anything is asked: Redis would take so long that it is believed to be down."""
+    most = [f"rows/{number}" for number in range(MAX_GROUPS - 1)]
+    with locked(writes=most) as held:
+        held.check()
+        assert len(held.writes) == MAX_GROUPS - 1
+    with pytest.raises(GroupError, match=rf"at most {MAX_GROUPS} are allowed"), locked(writes=[*most, "rows/x"]):
+        raise AssertionError("must not be entered")
+    assert runtime.store().trouble() == ""
+    assert others_can_have("rows")
 
 
 def test_a_fence_needs_a_shared_store(settings: Any) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pooling.errors import GroupError
 from pooling.groups import (
     MAX_BYTES,
+    MAX_GROUPS,
     Mode,
     Template,
     ancestors,
@@ -133,6 +134,25 @@ def test_bad_groups(bad, words):
         validate(bad)
     assert words in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes", "words"),
+    [
+        ([], [f"a/b/{n}" for n in range(MAX_GROUPS - 1)], f"names {MAX_GROUPS - 1} groups, {MAX_GROUPS + 1} with"),
+        ([f"r/{n}" for n in range(MAX_GROUPS)], ["w"], "Name what is above them, such as 'r', or do the work in parts"),
+        ([str(n) for n in range(MAX_GROUPS + 1)], [], "Name what is above them, or do the work in parts"),
+    ],
+)
+def test_too_many_groups(reads, writes, words):
+    with pytest.raises(GroupError) as caught:
+        plan(reads, writes, {})
+    assert words in str(caught.value)
+    assert len(plan(reads[:-2], writes[:-2], {}).wants) <= MAX_GROUPS
+
+
+def test_many_groups_below_one_that_is_named_too_are_one():
+    assert plan([f"a/{n}" for n in range(2 * MAX_GROUPS)], ["a"], {}).writes == ("a",)
 
 
 def test_the_longest_group_is_fine():
