@@ -237,6 +237,14 @@ def test_a_transaction_around_a_coroutine_function_ends_before_it_begins(routes:
     assert found() == []
 
 
+def test_a_class_based_view_is_called_by_its_class(routes: Callable[[Any], None]) -> None:
+    routes(ATOMIC(LOCK(of_class().as_view())))
+    gc.collect()
+    (message,) = run_checks(tags=["pooling"])
+    assert message.obj == f"{__name__}.It"
+    assert message.msg.startswith(f"locked() of {__name__}.It is inside transaction.atomic() on 'default'")
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("lock", ["get", "dispatch"])
 def test_a_transaction_around_an_asynchronous_dispatch_ends_before_the_handler_begins(

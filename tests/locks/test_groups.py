@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import enum
 import itertools
+import uuid
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -118,6 +123,8 @@ def test_numbers_are_their_digits():
         (7, "not int: 7"),
         (None, "not NoneType"),
         ("", "is empty. Name the resource"),
+        ("/", "is empty. Name the resource"),
+        ("//", "is empty. Name the resource"),
         ("/a", "Write 'a'"),
         ("a/", "Write 'a'"),
         ("a//b///c", "Write 'a/b/c'"),
@@ -127,6 +134,7 @@ def test_numbers_are_their_digits():
         ("a/{b}", "pooling.group"),
         ("x" * (MAX_BYTES + 1), f"{MAX_BYTES + 1} bytes long; at most {MAX_BYTES}"),
         ("é" * 96, "192 bytes long"),
+        ("x" * 500, "Make it with pooling.group(…), which shortens long values"),
     ],
 )
 def test_bad_groups(bad, words):
@@ -166,9 +174,12 @@ def test_the_longest_group_is_fine():
         ("", "is empty"),
         ("a/{b}-{c}", "'{b}-{c}' mixes"),
         ("a/x{b}", "'x{b}' mixes"),
-        ("a/{}", "'{}' mixes"),
-        ("a/{b.c}", "'{b.c}' mixes"),
-        ("a/{b", "'{b' mixes"),
+        ("a/{}", "'{}' is not the name of an argument: write its name, such as `{pk}`. Attributes"),
+        ("a/{b.c}", "'{b.c}' is not the name of an argument: write `{b}`. Attributes, positions and"),
+        ("a/{b", "'{b' is not the name of an argument: write `{b}`."),
+        ("a/{0}", "'{0}' is not the name of an argument: write its name, such as `{pk}`."),
+        ("a/{b!r}", "'{b!r}' is not the name of an argument: write `{b}`."),
+        ("a/{b:03}", "'{b:03}' is not the name of an argument: write `{b}`."),
         ("a//{b}", "empty level"),
         ("{a}/", "ends with"),
     ],
@@ -183,6 +194,45 @@ def test_a_filled_group_that_is_too_long():
     template = Template.parse("{a}/{b}/{c}/{d}")
     with pytest.raises(GroupError, match="bytes long"):
         template.fill(lambda name: name * 300)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Bare:
+    """Says of itself only where it is."""
+
+
+class Named:
+    def __str__(self):
+        return "it"
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [
+        (3, "3"),
+        (True, "True"),
+        (1.5, "1.5"),
+        (decimal.Decimal("2.50"), "2.50"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (datetime.date(2024, 2, 29), "2024-02-29"),
+        (Colour.RED, "Colour.RED"),
+        (Named(), "it"),
+        (SimpleNamespace(pk=1), "namespace(pk=1)"),
+    ],
+)
+def test_values_that_say_what_they_are(value, level):
+    assert group("a", value) == f"a/{level}"
+    assert Template.parse("a/{b}").fill(lambda name: value) == f"a/{level}"
+
+
+def test_an_object_that_only_says_where_it_is():
+    """Its group would be another one in each process."""
+    for make in (lambda: group("a", Bare()), lambda: Template.parse("a/{b}").fill(lambda name: Bare())):
+        with pytest.raises(GroupError, match=r"cannot be made from a Bare object.* Pass its pk"):
+            make()
 
 
 def test_group_of_nothing():
