@@ -26,7 +26,7 @@ from .store.redis import RedisStore
 
 logger = logging.getLogger("pooling.locks")
 
-_mutex = threading.Lock()
+_mutex = threading.RLock()  # a signal handler may take a lock while its thread takes the process's first one
 _stores: dict[tuple[str, ...], MemoryStore | RedisStore] = {}  # by what makes them the same store
 _manager: LockManager | None = None
 _bodies: Bodies | None = None
@@ -96,9 +96,8 @@ def _make_store(settings: conf.Settings) -> MemoryStore | RedisStore:
             driver = RedisDriver(cache.client.get_client(write=True))
         except TypeError as error:
             raise ImproperlyConfigured(f"POOLING['CACHE_ALIAS'] names {alias!r}: {error}") from error
-        _stores[key] = RedisStore(
-            driver, prefix=prefix, budget=settings.STORE_BUDGET, heartbeat=settings.NEAR_HEARTBEAT
-        )
+        made = RedisStore(driver, prefix=prefix, budget=settings.STORE_BUDGET, heartbeat=settings.NEAR_HEARTBEAT)
+        _stores.setdefault(key, made)
     return _stores[key]
 
 
@@ -112,7 +111,9 @@ def manager() -> LockManager:
         with _mutex:
             if _manager is None:
                 options = Options(wait=settings.LOCK_WAIT, lease=settings.LOCK_LEASE, ranks=settings.ranks)
-                _manager = LockManager(_make_store(settings), options, on_lost=telling.lost)
+                made = LockManager(_make_store(settings), options, on_lost=telling.lost)
+                if _manager is None:  # nor has a signal handler made one in the meantime
+                    _manager = made
             found = _manager
     return found
 
@@ -129,7 +130,8 @@ def bodies() -> Bodies:
     if found is None:
         with _mutex:
             if _bodies is None:
-                _bodies = Bodies(conf.settings().NEAR_CACHE_BYTES)
+                made = Bodies(conf.settings().NEAR_CACHE_BYTES)
+                _bodies = _bodies or made
             found = _bodies
     return found
 
@@ -234,7 +236,7 @@ def _forget(*, setting: str, **kwargs: Any) -> None:
 
 def _after_fork_in_child() -> None:
     global _mutex, _bodies
-    _mutex = threading.Lock()  # another thread may have had it at the moment of the fork
+    _mutex = threading.RLock()  # another thread may have had it at the moment of the fork
     _bodies = None  # or been in the middle of changing them
 
 

@@ -81,7 +81,9 @@ class Held:
         self._manager = manager
         self._ticket = ticket  # None: everything was held already
         self._taken = taken  # what this hold itself added to the lock table
-        self._needs = needs  # holds whose groups it uses besides
+        # Holds whose groups it uses besides. Those that only borrowed theirs lead to no others: each of a recursion's
+        # would ask all of those around it, and twice as many at each level.
+        self._needs = tuple([hold for hold in needs if hold._ticket is not None])
         self._lease = lease
         self._renews = renews
         self._thread = thread
@@ -121,10 +123,16 @@ class Held:
             raise LockLost(f"The lock on {name} belongs to the parent process: a fork inherits no locks.")
         if not self.active:
             raise LockLost(f"The lock on {name} was released already. Do the work before that.")
-        for hold in self._needs:
-            hold.check(ask=ask)
+        for hold in self._needs:  # among them are all that these need
+            if not hold._open:
+                raise LockLost(f"The lock around that on {name} was released already. Do the work before that.")
+            hold._check_lease(ask)
+        self._check_lease(ask)
+
+    def _check_lease(self, ask: bool) -> None:
         if self._ticket is None:
             return
+        name = ", ".join(repr(group) for group in (*self.writes, *self.reads)) or "nothing"
         if self._lost or (ask and not self._manager.store.renew([self._ticket], self._lease)[0]):
             self._manager._lose(self)
             raise LockLost(

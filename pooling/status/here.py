@@ -142,8 +142,10 @@ def document(sample: bool = False) -> dict[str, Any]:
 
 def _program() -> str:
     """What it was started as, without paths and without arguments, which may be secrets."""
-    name = os.path.basename(sys.argv[0] or "python")
-    if name in ("manage.py", "django-admin", "__main__.py") and len(sys.argv) > 1:
+    folder, name = os.path.split(sys.argv[0] or "python")
+    if name == "__main__.py":  # python -m name
+        return os.path.basename(folder) or name
+    if name in ("manage.py", "django-admin") and len(sys.argv) > 1:
         return f"{name} {sys.argv[1]}"[:LONGEST]
     return name
 

@@ -526,3 +526,17 @@ def test_a_child_process_inherits_no_holds(manager, store):
     os.waitpid(child, 0)
     held.check()
     manager.release(held)
+
+
+def test_a_deep_nest_asks_for_each_ticket_once(manager, store, monkeypatch):
+    """A recursion through a decorated function: each of its holds asks for what is really held, not for one another."""
+    outer = manager.acquire(p(writes=["a"]))
+    inner = [manager.acquire(p(writes=["a/b"])) for _ in range(18)]
+    renewed = []
+    monkeypatch.setattr(store, "renew", lambda tickets, lease: renewed.extend(tickets) or [True])
+    inner[-1].check()
+    assert renewed == [outer._ticket]
+    for held in [*reversed(inner), outer]:
+        manager.release(held)
+    with pytest.raises(LockLost):
+        inner[0].check()

@@ -151,6 +151,8 @@ def test_listening_silences_nobody(monkeypatch):
 def test_the_program_is_named_without_its_arguments(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/srv/site/manage.py", "import_users", "--password", SECRET])
     assert here.document()["process"]["program"] == "manage.py import_users"
+    monkeypatch.setattr("sys.argv", ["/usr/lib/python3/gunicorn/__main__.py", SECRET])
+    assert here.document()["process"]["program"] == "gunicorn"
     monkeypatch.setattr("sys.argv", ["/usr/bin/gunicorn", "--bind", SECRET])
     assert here.document()["process"]["program"] == "gunicorn"
 
