@@ -28,7 +28,7 @@ from .groups import Mode, Plan, ancestors
 _NOW = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
 
-@dataclass
+@dataclass(repr=False)
 class Alone:
     """Stands in for `pooling.locks.Held`. ``borrowed``: it is covered by one of these further out."""
 
@@ -45,6 +45,10 @@ class Alone:
     @classmethod
     def of(cls, plan: Plan, view: str, borrowed: bool = False) -> Alone:
         return cls(plan.wants, plan.reads, plan.writes, view, borrowed)
+
+    def __repr__(self) -> str:
+        groups = ", ".join(f"{group}:{mode.name}" for group, mode in self.groups)
+        return f"<Alone {groups} (held by its rows in the database, fence {self.fence})>"
 
     def check(self, *, ask: bool = True) -> None:
         """The rows are locked to the COMMIT: as long as the transaction lives, nothing can be lost."""

@@ -15,18 +15,20 @@ REMEMBERED = 3600.0  # seconds; a holder notices within a third of its lease
 
 
 def break_lock(store: Store, ticket: str, by: str = "") -> Party | None:
-    """Take a ticket from its holder, or a waiter out of the queue; who had it, None if nobody. StoreUnavailable.
+    """Take a lock from its holder; who had it, None if nobody. StoreUnavailable.
 
-    ``by``: who does it, in words; by default the user of this process. Of two at the same time one gets None.
+    A waiter is returned and left alone: it has no lock yet, and taken out of the queue it would ask again. ``by``: who
+    does it, in words; by default the user of this process. Of two at the same time one gets None.
     """
     for party in store.parties():
         if party.ticket == ticket:
-            if party.holding:
-                # Before the release: the holder may find out at once.
-                key = _key(ticket)
-                store.swap(key, store.load(key)[0], (by or _myself()).encode("utf-8", "replace"), REMEMBERED)
+            if not party.holding:
+                return party
+            # Before the release: the holder may find out at once.
+            key = _key(ticket)
+            store.swap(key, store.load(key)[0], (by or _myself()).encode("utf-8", "replace"), REMEMBERED)
             # Not held any more: it was given back, or another operator was faster.
-            return party if store.release(ticket) or not party.holding else None
+            return party if store.release(ticket) else None
     return None
 
 

@@ -19,6 +19,7 @@ pooling.W008  A ``locked_cache`` is inside a ``locked``, where no page is ever s
 pooling.W009  A decorated function calls another one that asks for groups against the order.
 pooling.W010  A decorator ``transaction.atomic`` is outside the lock of a function that answers no requests.
 pooling.W011  As E008, on a function that answers no requests: only a hold further out could make it work.
+pooling.W012  POOLING["ON_STORE_DOWN"] is "fence", but no view has fences: it does nothing.
 pooling.W020  POOLING["GROUPS"] names a model of a database on another backend, whose writes nobody sees.
 """
 
@@ -148,6 +149,26 @@ def check_fences(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return list(_missing_tables(sorted(wanted)))
 
 
+def check_store_down(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W012."""
+    try:
+        settings = conf.settings()
+        if not settings.ENABLED or settings.FENCE or settings.ON_STORE_DOWN != "fence" or not runtime.store().shared:
+            return []
+    except ImproperlyConfigured:
+        return []  # E001 and E004 say so
+    if any(spec.fence for _, spec in _views()):
+        return []
+    return [
+        Warning(
+            "POOLING['ON_STORE_DOWN'] is 'fence', but FENCE is False: nothing keeps writers apart while Redis is down, "
+            "so they are refused.",
+            hint="Set FENCE to True, or ON_STORE_DOWN to 'refuse'.",
+            id="pooling.W012",
+        )
+    ]
+
+
 def _missing_tables(aliases: Iterable[str]) -> Iterator[CheckMessage]:
     for alias in aliases:
         try:
@@ -275,7 +296,7 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 def register_all() -> None:
     """Called when the app is ready. Registering again changes nothing."""
-    for check in (check_settings, check_views, check_pools, check_middleware, check_sources):
+    for check in (check_settings, check_views, check_pools, check_middleware, check_sources, check_store_down):
         register(check, "pooling")
     for check in (check_processes, check_redis, check_fences):
         register(check, "pooling", deploy=True)

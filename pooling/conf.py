@@ -86,10 +86,14 @@ class Settings:
         return bool(django_settings.DEBUG) or hasattr(sys.modules.get("django.core.mail"), "outbox")
 
 
-def _text(key: str, value: Any) -> str:
+def _nonempty(where: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ImproperlyConfigured(f"POOLING[{key!r}] must be a non-empty string, not {value!r}.")
+        raise ImproperlyConfigured(f"{where} must be a non-empty string, not {value!r}.")
     return value
+
+
+def _text(key: str, value: Any) -> str:
+    return _nonempty(f"POOLING[{key!r}]", value)
 
 
 def _flag(key: str, value: Any) -> bool:
@@ -116,14 +120,16 @@ def _group(key: str, value: Any) -> str:
         raise ImproperlyConfigured(f"POOLING[{key!r}]: {error}") from None
 
 
-def _strings(key: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ImproperlyConfigured(f"POOLING[{key!r}] must be a list of strings, not {value!r}.")
-    return tuple(_text(key, item) for item in value)
+def _strings(where: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ImproperlyConfigured(f"{where} must be a list: [{value!r}].")
+    if not isinstance(value, Iterable):
+        raise ImproperlyConfigured(f"{where} must be a list of strings, not {value!r}.")
+    return tuple(_nonempty(f"{where}[{at}]", item) for at, item in enumerate(value))
 
 
 def _group_order(key: str, value: Any) -> tuple[str, ...]:
-    order = tuple(_group(key, item) for item in _strings(key, value))
+    order = tuple(_group(key, item) for item in _strings(f"POOLING[{key!r}]", value))
     for name in order:
         if "/" in name:
             raise ImproperlyConfigured(
@@ -137,7 +143,7 @@ def _group_order(key: str, value: Any) -> tuple[str, ...]:
 def _groups(key: str, value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         raise ImproperlyConfigured(f"POOLING[{key!r}] must map groups to lists of models, not be {value!r}.")
-    return {_group(key, name): _strings(key, models) for name, models in value.items()}
+    return {_group(key, name): _strings(f"POOLING[{key!r}][{name!r}]", models) for name, models in value.items()}
 
 
 def _on_store_down(key: str, value: Any) -> str:

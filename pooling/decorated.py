@@ -41,7 +41,9 @@ def layers(func: Any, specs: dict[int, Spec]) -> Iterator[Layer]:
     while func is not None:
         code = getattr(func, "__code__", None)
         if code is _AS_VIEW:  # its __wrapped__ is that of dispatch(), copied with the rest of its attributes
-            yield from layers(func.view_class.dispatch, specs)
+            awaited = is_async_view(func)  # then dispatch() only makes the coroutine, in no transaction that matters
+            inner = layers(func.view_class.dispatch, specs)
+            yield from (layer for layer in inner if not (awaited and layer.alias))
             return
         if code is _METHOD:
             cells = _cells(func)

@@ -6,10 +6,11 @@ import functools
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 from django.http.response import HttpResponseBase
 
+from ._names import nearest
 from .caching import invalidate, locked_cache
 from .hold import AsyncBlock, Block, run, run_async
 from .spec import Spec, declare
@@ -20,6 +21,7 @@ __all__ = ["allow_unlocked_stream", "invalidate", "locked", "locked_cache"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound=HttpResponseBase)
+_ARGUMENTS = ("reads", "writes", "wait", "lease", "atomic", "using", "fence")
 
 # Entered blocks of this context, innermost last, with the `locked` that each belongs to. Not on `locked` itself: one
 # instance may be used by many threads and tasks at once, and inside itself.
@@ -71,7 +73,10 @@ class locked:
         atomic: bool = True,
         using: str | list[str] | tuple[str, ...] | None = None,
         fence: bool | None = None,
+        **unknown: Never,
     ) -> None:
+        for name in unknown:
+            raise TypeError(f"locked() has no argument {name!r}. {nearest(name, _ARGUMENTS)}")
         self._spec = Spec.make(reads, writes, wait=wait, lease=lease, atomic=atomic, using=using, fence=fence)
 
     def __call__(self, func: F) -> F:

@@ -44,7 +44,8 @@ def check_transactions(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if (site := seen()) is None:
         return []
     found = [_transaction_outside(func, site.layers(func), site.answers(func)) for func in site.functions]
-    found += [message for view in site.views for message in _holds_on_handlers(view, site)]
+    for view in site.views:
+        found += [*_holds_on_handlers(view, site), *_transaction_around_handlers(view, site)]
     return once(found)
 
 
@@ -90,6 +91,26 @@ def _transaction_outside(func: Any, layers: list[Layer], answering: bool) -> Che
             id="pooling.E007" if answering else "pooling.W010",
         )
     return None
+
+
+def _transaction_around_handlers(view: Any, site: Site) -> Iterator[CheckMessage]:
+    """A transaction.atomic around dispatch() or as_view(), and the first hold on the handler."""
+    around = site.layers(view)
+    opened = [layer.alias for layer in around if layer.alias]
+    if any(layer.spec is not None for layer in around):
+        return  # that one is looked at by `_transaction_outside`, and may cover those further in
+    for handler in handlers(view) if opened else ():
+        first = next((layer for layer in site.layers(handler) if layer.spec is not None or layer.alias), Layer())
+        refused = [alias for alias in opened if _refuses(first, alias)]
+        if first.spec is not None and refused:
+            what = first.spec.what
+            yield Error(
+                f"{what}() on {name_of(handler)} is inside transaction.atomic() on {refused[0]!r} around the whole "
+                f"view: the snapshot may be older than the lock, so its requests end in a LockOrderError.",
+                hint=OUTSIDE.format(what=what) + " It must stand above transaction.atomic()." + NOT_ATOMIC,
+                obj=f"{name_of(view.view_class)}: {name_of(handler)}",
+                id="pooling.E007",
+            )
 
 
 def once(messages: Iterable[CheckMessage | None]) -> list[CheckMessage]:

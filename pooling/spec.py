@@ -30,9 +30,10 @@ def is_request(value: object) -> bool:
 
 
 def name_of(func: Any) -> str:
-    """Dotted name of a view for messages."""
+    """Dotted name of a view for messages. What as_view() made is called by its class."""
     while isinstance(func, functools.partial):
         func = func.func
+    func = getattr(func, "view_class", func)
     module = getattr(func, "__module__", None)
     name = getattr(func, "__qualname__", None) or type(func).__qualname__
     return f"{module}.{name}" if module else str(name)
@@ -83,6 +84,11 @@ class Spec:
                 raise TypeError(f"{what}(using=…) must be a database alias or a list of them.")
             if not atomic:
                 raise TypeError(f"{what}(atomic=False, using=…): without a transaction there is no alias to name.")
+        if fence and not atomic:
+            raise TypeError(
+                f"{what}(atomic=False, fence=True): a fence is claimed in the transaction, and there is none. Leave "
+                f"one of the two out."
+            )
         spec = cls(
             reads=_sources(what, "reads", reads),
             writes=_sources(what, "writes", writes),
@@ -211,7 +217,14 @@ def _sources(what: str, name: str, value: Any) -> tuple[Source, ...]:
         raise TypeError(f"{what}({name}=…) needs a list, not {value!r}. Write @{what}({name}=['group']) with the call.")
     if not isinstance(value, Iterable) or isinstance(value, Mapping):
         raise TypeError(f"{what}({name}=…) must be a list of groups, templates or callables, not {value!r}.")
-    return tuple(source if callable(source) else Template.parse(source) for source in value)
+    sources = tuple(source if callable(source) else Template.parse(source) for source in value)
+    for source in sources:
+        if inspect.iscoroutinefunction(source) or inspect.iscoroutinefunction(type(source).__call__):
+            raise TypeError(
+                f"{what}({name}=…): {name_of(source)} is an `async def`, and nothing is awaited to know the groups. "
+                f"Write it with `def`."
+            )
+    return sources
 
 
 # --- arguments of views -----------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def checks() -> str:
         for number, text in re.findall(r"^(pooling\.[EW]\d{3})  +(.+)$", checks.__doc__ or "", re.MULTILINE)
     ]
     code = "".join(map(inspect.getsource, (checks, order_checks, nesting_checks)))
-    used = set(re.findall(r'id="(pooling\.[EW]\d{3})"', code))
+    used = set(re.findall(r'"(pooling\.[EW]\d{3})"', code))
     if wrong := sorted(used ^ {row[0].strip("`") for row in rows}):
         raise ManualError(f"The docstring of pooling.checks and the code of the checks differ in {', '.join(wrong)}.")
     return table(("Check", "What it reports"), rows)

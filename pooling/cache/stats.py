@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
 from .. import moments
@@ -84,7 +84,9 @@ class CacheStats:
                 continue
             if one.name.endswith("_seconds"):
                 values[one.name] = float(value)
-            elif isinstance(value, Mapping):
+            elif one.default is MISSING:  # a table
+                if not isinstance(value, Mapping):
+                    raise TypeError(f"{one.name} is no table: {value!r}")
                 values[one.name] = {str(label): int(count) for label, count in value.items()}
             else:
                 values[one.name] = int(value)

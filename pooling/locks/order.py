@@ -57,7 +57,7 @@ def check_order(new: Plan, held: Mapping[str, Mode], ranks: Mapping[str, int], v
 
 
 def _who(view: str) -> str:
-    return f"View {view!r}" if view else "The code"
+    return repr(view) if view else "The code"
 
 
 _HOLDS = {

@@ -18,7 +18,7 @@ from pooling.histogram import Histogram
 from pooling.locks.stats import merge
 from pooling.store.protocol import Party
 
-from . import here
+from . import form, here
 from .publisher import PREFIX
 
 ERRORS = 50
@@ -141,7 +141,10 @@ def together(
     store_error: str = "",
     strangers: int = 0,
 ) -> Fleet:
-    """Add up what processes say. KeyError, TypeError or ValueError for a document of another form."""
+    """Add up what processes say. One of `MALFORMED` for a document of another form."""
+    documents = list(documents)
+    for one in documents:
+        form.check(one)
     processes = sorted(documents, key=lambda one: (str(one["process"]["host"]), int(one["process"]["pid"])))
     pools = [{**pool, "process": str(one["process"]["id"])} for one in processes for pool in one["pools"]]
     views = _views(processes)

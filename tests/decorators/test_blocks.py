@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 import sys
@@ -14,10 +15,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections, transaction
 from django.test import RequestFactory, override_settings
 from django.utils.decorators import method_decorator
+from django.utils.functional import SimpleLazyObject
 from django.views import View
 
 from pooling import GroupError, LockLost, LockOrderError, LockTimeout, runtime
 from pooling.decorators import locked
+from pooling.groups import MAX_GROUPS, group
 from tests.app.models import Account, Note
 
 from .events import recorded
@@ -289,6 +292,15 @@ def test_method_decorator_binds_positional_arguments_and_leaks_nothing(rf: Reque
     assert len(declared()) == before
 
 
+async def _groups_of(*args: Any) -> list[str]:
+    return ["a"]
+
+
+class _Groups:
+    async def __call__(self, *args: Any) -> list[str]:
+        return ["a"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
@@ -298,7 +310,7 @@ def test_method_decorator_binds_positional_arguments_and_leaks_nothing(rf: Reque
         ({"writes": {"a": 1}}, TypeError, "list"),
         ({}, TypeError, "names no groups"),
         ({"writes": ["a//b"]}, GroupError, "empty level"),
-        ({"writes": ["a/{b"]}, GroupError, "mixes"),
+        ({"writes": ["a/{b"]}, GroupError, "is not the name of an argument: write"),
         ({"writes": [7]}, GroupError, "string"),
         ({"writes": ["a"], "wait": float("nan")}, ImproperlyConfigured, "wait"),
         ({"writes": ["a"], "wait": "5"}, ImproperlyConfigured, "wait"),
@@ -310,7 +322,12 @@ def test_method_decorator_binds_positional_arguments_and_leaks_nothing(rf: Reque
         ({"writes": ["a"], "using": 1}, TypeError, "alias"),
         ({"writes": ["a"], "using": []}, TypeError, "using"),
         ({"writes": ["a"], "using": "default", "atomic": False}, TypeError, "atomic=False"),
-        ({"writes": ["a"], "unknown": 1}, TypeError, "unknown"),
+        ({"writes": ["a"], "fence": True, "atomic": False}, TypeError, "a fence is claimed in the transaction"),
+        ({"writes": ["a"], "unknown": 1}, TypeError, "no argument 'unknown'. It knows atomic"),
+        ({"write": ["a"]}, TypeError, "Did you mean 'writes'"),
+        ({"reads": ["a", _groups_of]}, TypeError, r"reads=….*_groups_of is an `async def`"),
+        ({"reads": [functools.partial(_groups_of, 1)]}, TypeError, r"_groups_of is an `async def`"),
+        ({"writes": [_Groups()]}, TypeError, r"_Groups is an `async def`"),
     ],
 )
 def test_bad_options_are_refused_at_once(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
@@ -430,6 +447,34 @@ def test_a_generator_that_is_closed_inside_a_block_leaves_it() -> None:
     assert not connection.in_atomic_block
     assert not Account.objects.exists()
     assert others_can_have("a")
+
+
+def test_as_many_groups_as_are_allowed_and_one_more() -> None:
+    """More are refused before anything is asked: Redis would take so long that it is believed to be down."""
+    most = [f"rows/{number}" for number in range(MAX_GROUPS - 1)]
+    with locked(writes=most) as held:
+        held.check()
+        assert len(held.writes) == MAX_GROUPS - 1
+    with pytest.raises(GroupError, match=rf"at most {MAX_GROUPS} are allowed"), locked(writes=[*most, "rows/x"]):
+        raise AssertionError("must not be entered")
+    assert runtime.store().trouble() == ""
+    assert others_can_have("rows")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_model_is_no_value_of_a_group(lazy: bool) -> None:
+    """Its str() may be that of another one, and another one tomorrow."""
+    account: Any = Account(name="ann")
+    value = SimpleLazyObject(lambda: account) if lazy else account
+
+    @locked(writes=["accounts/{account}"])
+    def pay(account: Any) -> None:
+        raise AssertionError("must not be called")
+
+    with pytest.raises(GroupError, match=r"cannot be made from a Account: .* Pass its pk\."):
+        pay(value)
+    with pytest.raises(GroupError, match=r"Pass its pk\."):
+        group("accounts", value)
 
 
 def test_a_fence_needs_a_shared_store(settings: Any) -> None:

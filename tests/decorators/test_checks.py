@@ -14,6 +14,7 @@ from django.core.checks import run_checks
 from django.db import connections
 from django.test import override_settings
 
+from pooling import runtime
 from pooling.decorators import locked
 
 OK = {"MIDDLEWARE": ["pooling.middleware.BusyMiddleware"]}
@@ -64,6 +65,25 @@ def test_one_process_is_asked_for_before_a_deployment_only(settings: dict[str, A
         found = run_checks(tags=["pooling"], include_deployment_checks=True)
         assert [m.id for m in found if not m.is_silenced()].count("pooling.W003") == count
         assert "pooling.W003" not in ids()
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({"FENCE": False, "ON_STORE_DOWN": "fence"}, 1),
+        ({"FENCE": True, "ON_STORE_DOWN": "fence"}, 0),
+        ({"FENCE": False, "ON_STORE_DOWN": "refuse"}, 0),
+        ({"FENCE": False, "ON_STORE_DOWN": "fence", "ENABLED": False}, 0),
+        ({"FENCE": False, "ON_STORE_DOWN": "fence", "LOCK_WAIT": -1}, 0),
+    ],
+)
+def test_going_on_without_the_store_takes_fences(settings: dict[str, Any], count: int) -> None:
+    shared = runtime.store().shared
+    with override_settings(**OK, POOLING=settings):
+        assert ids().count("pooling.W012") == (count if shared else 0)
+        view = locked(writes=["a"], fence=True)(lambda request: None)
+        assert ids().count("pooling.W012") == 0  # that one goes on
+        del view
 
 
 @override_settings(**OK)

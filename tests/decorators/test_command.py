@@ -13,6 +13,8 @@ from django.core.management import CommandError, call_command
 
 from pooling import fences, locked, runtime
 from pooling.errors import LockLost
+from pooling.groups import Mode
+from pooling.store.protocol import LockRequest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,6 +61,27 @@ def test_break(held: Any) -> None:
         run("break", held._ticket)
 
 
+def test_a_waiter_is_not_broken(held: Any) -> None:
+    """Taken out of the queue it would ask again, behind all others."""
+    store = runtime.store()
+    wants = (("rates", Mode.X),)
+    store.acquire(LockRequest("w.1", wants, 30.0, 30.0, owner={"view": "shop.views.rate", "host": "web", "pid": "7"}))
+    try:
+        with pytest.raises(CommandError, match=r"shop\.views\.rate on web pid 7 \? only waits, for rates:X: it has no"):
+            run("break", "w.1")
+        assert [party.ticket for party in store.parties()] == [held._ticket, "w.1"]
+    finally:
+        store.release("w.1")
+
+
+@pytest.mark.parametrize(
+    ("group", "words"), [("a//b", "empty level"), ("", "is empty"), ("a/{x}", "braces"), ("/a", "starts or ends")]
+)
+def test_locks_of_what_is_no_group(group: str, words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        run("locks", "rates", group)
+
+
 def test_invalidate() -> None:
     store = runtime.store()
     before = store.epochs(["U:events"])
@@ -72,11 +95,13 @@ def test_purge() -> None:
     fences.forget()
     fences.prepare("default", [], ["old/1", "new/1"])
     fences.claim("default", [], ["new/1"], int(time.time() * 1e6))
-    assert run("purge")[1] == "1 fences deleted in 'default'\n"
+    assert run("purge")[1] == "1 fence deleted in 'default'\n"
     with pytest.raises(CommandError, match="at least"):
         run("purge", "--older-than", "1")
-    with pytest.raises(CommandError, match="at least"):
-        run("purge", "--older-than", "nan")
+    assert run("purge")[1] == "0 fences deleted in 'default'\n"
+    for text in ("inf", "nan", "1e30", "-1", "0"):
+        with pytest.raises(CommandError, match=r"--older-than must be (at most 1000000000|a finite number of) seconds"):
+            run("purge", f"--older-than={text}")
     with pytest.raises(CommandError, match="no 'elsewhere'"):
         run("purge", "--database", "elsewhere")
 

@@ -193,7 +193,31 @@ OUTSIDE: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "no transaction": (lambda: function(ATOMIC, locked(writes=["a"], atomic=False)), []),
     "in a partial": (lambda: functools.partial(function(ATOMIC, LOCK)), ["E007"]),
     "other context managers": (lambda: function(override_settings(X=1), LOCK), []),
+    "around dispatch, lock on get": (lambda: around_dispatch(ATOMIC, of_class(on_method(LOCK))).as_view(), ["E007"]),
+    "around dispatch, cache on get": (lambda: around_dispatch(ATOMIC, of_class(on_method(CACHE))).as_view(), ["E007"]),
+    "around as_view, lock on get": (lambda: ATOMIC(of_class(on_method(LOCK)).as_view()), ["E007"]),
+    "around dispatch, plain lock on get": (lambda: around_dispatch(ATOMIC, of_class(LOCK)).as_view(), ["E007"]),
+    "around dispatch, in lock": (
+        lambda: LOCK(around_dispatch(ATOMIC, of_class(on_method(LOCK))).as_view()),
+        [],
+    ),
+    "around dispatch, lock of dispatch between": (
+        lambda: around_dispatch(ATOMIC, around_dispatch(LOCK, of_class(on_method(LOCK)))).as_view(),
+        ["E007"],
+    ),
+    "around dispatch, again on get": (
+        lambda: around_dispatch(ATOMIC, of_class(on_method(ATOMIC, LOCK))).as_view(),
+        ["E007"],
+    ),
+    "around dispatch, no transaction": (
+        lambda: around_dispatch(ATOMIC, of_class(on_method(locked(writes=["a"], atomic=False)))).as_view(),
+        [],
+    ),
 }
+
+
+def around_dispatch(decorator: Any, view_class: Any) -> Any:
+    return method_decorator(decorator, name="dispatch")(view_class)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -211,6 +235,27 @@ def test_a_transaction_around_a_coroutine_function_ends_before_it_begins(routes:
 
     routes(transaction.atomic(locked(writes=["a"])(view)))
     assert found() == []
+
+
+def test_a_class_based_view_is_called_by_its_class(routes: Callable[[Any], None]) -> None:
+    routes(ATOMIC(LOCK(of_class().as_view())))
+    gc.collect()
+    (message,) = run_checks(tags=["pooling"])
+    assert message.obj == f"{__name__}.It"
+    assert message.msg.startswith(f"locked() of {__name__}.It is inside transaction.atomic() on 'default'")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("lock", ["get", "dispatch"])
+def test_a_transaction_around_an_asynchronous_dispatch_ends_before_the_handler_begins(
+    lock: str, routes: Callable[[Any], None]
+) -> None:
+    async def get(self: Any, request: HttpRequest) -> HttpResponse:
+        return ANSWER()
+
+    routes(around_dispatch(ATOMIC, method_decorator(LOCK, name=lock)(subclass(View, get=get))).as_view())
+    assert found() == []
+    assert not fails()
 
 
 @pytest.mark.django_db(transaction=True)

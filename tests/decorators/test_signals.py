@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.dispatch import Signal
 
@@ -262,14 +262,16 @@ def test_what_was_broken_by_hand_is_not_lost(heard: Heard) -> None:
     heard.nothing_more()
 
 
-def test_a_waiter_that_was_taken_out_leaves_no_document(heard: Heard, elsewhere: Elsewhere) -> None:
+def test_a_waiter_is_not_taken_out_and_leaves_no_document(heard: Heard, elsewhere: Elsewhere) -> None:
     second = threading.Thread(target=locked(reads=["elsewhere"], atomic=False)(lambda: None))
     second.start()
     store = runtime.store()
     while not (waiting := [party.ticket for party in store.parties() if not party.holding]):
         assert second.is_alive()
-    call_command("pooling", "break", waiting[0], stdout=io.StringIO(), stderr=io.StringIO())
+    with pytest.raises(CommandError, match="only waits, for elsewhere:S"):
+        call_command("pooling", "break", waiting[0], stdout=io.StringIO(), stderr=io.StringIO())
     assert telling.broken_by(store, waiting[0]) == ""
+    assert waiting[0] in [party.ticket for party in store.parties()]
     elsewhere.end()
     second.join(30)
 

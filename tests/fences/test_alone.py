@@ -106,6 +106,8 @@ def test_writers_go_on_and_what_they_wrote_is_renewed_later(store: Switch, accou
     held = add_one()
     assert isinstance(held, Alone)
     assert tokens()["accounts/ann"] == held.fence > first.fence
+    rows = "accounts:IX, accounts/ann:X (held by its rows in the database"
+    assert repr(held) == f"<Alone {rows}, fence {held.fence})>"
     assert store.renewed == []
     store.down = False
     assert store.renewed == ["D:accounts/ann", "U:accounts", "U:accounts/ann"]

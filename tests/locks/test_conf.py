@@ -42,6 +42,22 @@ def test_each_bad_value_is_refused_naming_its_key(key, value):
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"GROUP_ORDER": ["a", 1]}, "POOLING['GROUP_ORDER'][1] must be a non-empty string, not 1."),
+        ({"GROUP_ORDER": "a"}, "POOLING['GROUP_ORDER'] must be a list: ['a']."),
+        ({"GROUPS": {"a": "shop.Book"}}, "POOLING['GROUPS']['a'] must be a list: ['shop.Book']."),
+        ({"GROUPS": {"a": ["shop.Book", ""]}}, "POOLING['GROUPS']['a'][1] must be a non-empty string, not ''."),
+        ({"KEY_PREFIX": ""}, "POOLING['KEY_PREFIX'] must be a non-empty string, not ''."),
+    ],
+)
+def test_the_words_for_lists(given, words):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        parse(given)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
     ("key", "near"),
     [("LOCK_WIAT", "LOCK_WAIT"), ("lock_lease", "LOCK_LEASE"), ("CACHE", "CACHE_ALIAS"), ("GROUP_ODER", "GROUP_ORDER")],
 )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import enum
 import itertools
+import uuid
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,6 +16,7 @@ from hypothesis import strategies as st
 from pooling.errors import GroupError
 from pooling.groups import (
     MAX_BYTES,
+    MAX_GROUPS,
     Mode,
     Template,
     ancestors,
@@ -117,6 +123,8 @@ def test_numbers_are_their_digits():
         (7, "not int: 7"),
         (None, "not NoneType"),
         ("", "is empty. Name the resource"),
+        ("/", "is empty. Name the resource"),
+        ("//", "is empty. Name the resource"),
         ("/a", "Write 'a'"),
         ("a/", "Write 'a'"),
         ("a//b///c", "Write 'a/b/c'"),
@@ -126,6 +134,7 @@ def test_numbers_are_their_digits():
         ("a/{b}", "pooling.group"),
         ("x" * (MAX_BYTES + 1), f"{MAX_BYTES + 1} bytes long; at most {MAX_BYTES}"),
         ("é" * 96, "192 bytes long"),
+        ("x" * 500, "Make it with pooling.group(…), which shortens long values"),
     ],
 )
 def test_bad_groups(bad, words):
@@ -133,6 +142,25 @@ def test_bad_groups(bad, words):
         validate(bad)
     assert words in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes", "words"),
+    [
+        ([], [f"a/b/{n}" for n in range(MAX_GROUPS - 1)], f"names {MAX_GROUPS - 1} groups, {MAX_GROUPS + 1} with"),
+        ([f"r/{n}" for n in range(MAX_GROUPS)], ["w"], "Name what is above them, such as 'r', or do the work in parts"),
+        ([str(n) for n in range(MAX_GROUPS + 1)], [], "Name what is above them, or do the work in parts"),
+    ],
+)
+def test_too_many_groups(reads, writes, words):
+    with pytest.raises(GroupError) as caught:
+        plan(reads, writes, {})
+    assert words in str(caught.value)
+    assert len(plan(reads[:-2], writes[:-2], {}).wants) <= MAX_GROUPS
+
+
+def test_many_groups_below_one_that_is_named_too_are_one():
+    assert plan([f"a/{n}" for n in range(2 * MAX_GROUPS)], ["a"], {}).writes == ("a",)
 
 
 def test_the_longest_group_is_fine():
@@ -146,9 +174,12 @@ def test_the_longest_group_is_fine():
         ("", "is empty"),
         ("a/{b}-{c}", "'{b}-{c}' mixes"),
         ("a/x{b}", "'x{b}' mixes"),
-        ("a/{}", "'{}' mixes"),
-        ("a/{b.c}", "'{b.c}' mixes"),
-        ("a/{b", "'{b' mixes"),
+        ("a/{}", "'{}' is not the name of an argument: write its name, such as `{pk}`. Attributes"),
+        ("a/{b.c}", "'{b.c}' is not the name of an argument: write `{b}`. Attributes, positions and"),
+        ("a/{b", "'{b' is not the name of an argument: write `{b}`."),
+        ("a/{0}", "'{0}' is not the name of an argument: write its name, such as `{pk}`."),
+        ("a/{b!r}", "'{b!r}' is not the name of an argument: write `{b}`."),
+        ("a/{b:03}", "'{b:03}' is not the name of an argument: write `{b}`."),
         ("a//{b}", "empty level"),
         ("{a}/", "ends with"),
     ],
@@ -163,6 +194,45 @@ def test_a_filled_group_that_is_too_long():
     template = Template.parse("{a}/{b}/{c}/{d}")
     with pytest.raises(GroupError, match="bytes long"):
         template.fill(lambda name: name * 300)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Bare:
+    """Says of itself only where it is."""
+
+
+class Named:
+    def __str__(self):
+        return "it"
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [
+        (3, "3"),
+        (True, "True"),
+        (1.5, "1.5"),
+        (decimal.Decimal("2.50"), "2.50"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (datetime.date(2024, 2, 29), "2024-02-29"),
+        (Colour.RED, "Colour.RED"),
+        (Named(), "it"),
+        (SimpleNamespace(pk=1), "namespace(pk=1)"),
+    ],
+)
+def test_values_that_say_what_they_are(value, level):
+    assert group("a", value) == f"a/{level}"
+    assert Template.parse("a/{b}").fill(lambda name: value) == f"a/{level}"
+
+
+def test_an_object_that_only_says_where_it_is():
+    """Its group would be another one in each process."""
+    for make in (lambda: group("a", Bare()), lambda: Template.parse("a/{b}").fill(lambda name: Bare())):
+        with pytest.raises(GroupError, match=r"cannot be made from a Bare object.* Pass its pk"):
+            make()
 
 
 def test_group_of_nothing():

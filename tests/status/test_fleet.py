@@ -6,14 +6,18 @@ import json
 import os
 
 import pytest
+from django.core.management.color import no_style
+from django.template.loader import render_to_string
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pooling import runtime
 from pooling.cache.stats import CacheStats
 from pooling.groups import Mode
+from pooling.management import tables
 from pooling.status import fleet, here
 from pooling.status.publisher import PREFIX
+from pooling.status.shown import shown
 from pooling.store.memory import MemoryStore
 from pooling.store.protocol import Party
 
@@ -117,6 +121,66 @@ def test_no_document_makes_the_page_fail(key, value):
         found = beside(patch, json.dumps({**document(), key: value}).encode(), json.dumps(document(7)).encode())
     assert len(found.processes) + found.strangers == 3
     json.dumps(found.as_dict(), allow_nan=False)
+
+
+HOLDER = {"thread": "t", "view": "v", "seconds": 2.0, "stack": ["views.py:1 in v"]}
+RICH = document(
+    pools=[pool(busy=8, size=8, idle=0, waiting=1, wait=histogram(0.5), holders=[HOLDER, HOLDER])],
+    groups=[group("shop", waits=(1.0,))],
+    cache={
+        "views": [CacheStats("v", hits=3, misses=1, computed=1, not_stored={"cookie": 1}).as_dict()],
+        "near": {"entries": 0, "bytes": 0, "limit": 1},
+    },
+    errors=[{"kind": "E", "level": "ERROR", "text": "t", "view": "v", "at": 1.0, "count": 1}],
+    history={"every": 5.0, "columns": list(here.COLUMNS), "rows": [[1] * 7, [2] * 7]},
+)
+
+
+def places(node, path=()):
+    """The paths to all that is in a document."""
+    found = list(node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ())
+    return [here for key, inner in found for here in [(*path, key), *places(inner, (*path, key))]]
+
+
+def changed(path, value=None, *, remove=False):
+    copied = json.loads(json.dumps(RICH))
+    node = copied
+    for key in path[:-1]:
+        node = node[key]
+    if remove:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = value
+    return json.dumps(copied).encode()
+
+
+def see(text):
+    """Show this document of another process in all the ways there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = beside(patch, text)
+    assert len(found.processes) + found.strangers == 2
+    tables.status(found.as_dict(), 80, no_style())
+    tables.stats(found.as_dict(), 80, no_style(), top=9, sort="waited")
+    render_to_string("pooling/status_state.html", shown(found))
+    return found
+
+
+@pytest.mark.parametrize("path", places(RICH), ids=lambda path: ".".join(map(str, path)))
+def test_without_any_part_it_is_shown_or_a_stranger(path):
+    see(changed(path, remove=True))
+    see(changed(path, None))
+    see(changed(path, {}))
+
+
+@given(path=st.sampled_from(places(RICH)), value=JSON)
+def test_no_part_of_a_document_makes_the_page_fail(path, value):
+    see(changed(path, value))
+
+
+def test_a_holder_of_another_form_is_a_strangers():
+    assert see(json.dumps(RICH).encode()).strangers == 0
+    for value in (None, [], {**HOLDER, "stack": "views.py"}, {**HOLDER, "seconds": "1"}, {"thread": "t"}):
+        assert see(changed(("pools", 0, "holders", 1), value)).strangers == 1
 
 
 def test_all_is_well():

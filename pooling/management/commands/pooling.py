@@ -12,10 +12,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from pooling import conf, fences, runtime
+from pooling import _numbers, conf, fences, runtime
 from pooling.breaking import break_lock
 from pooling.cache.invalidate import invalidate
 from pooling.errors import GroupError, StoreUnavailable
+from pooling.groups import validate
 from pooling.management import tables, warm
 from pooling.status import fleet, here
 from pooling.status.fleet import Fleet
@@ -64,7 +65,7 @@ class Command(BaseCommand):
                 metavar="SECONDS",
                 help="look again and again (default: every 2), until Ctrl-C",
             )
-        breaking = sub("break", self.break_, "Take a lock from its holder, or a waiter out of the queue.")
+        breaking = sub("break", self.break_, "Take a lock from its holder.")
         breaking.add_argument("ticket", help="as `manage.py pooling locks` shows it")
         renew = sub("invalidate", self.invalidate, "Make every page that was made from these groups a miss.")
         renew.add_argument("groups", nargs="+", metavar="GROUP")
@@ -105,6 +106,8 @@ class Command(BaseCommand):
         self._show(look, **options)
 
     def locks(self, groups: Sequence[str], **options: Any) -> None:
+        for group in groups:
+            validate(group)
         self._warn_about_memory()
 
         def look() -> tuple[int, Any, str]:
@@ -119,12 +122,15 @@ class Command(BaseCommand):
         party = break_lock(runtime.store(), ticket)
         if party is None:
             raise CommandError(f"Nobody has the ticket {ticket!r}. `manage.py pooling locks` shows those that exist.")
-        done = "Taken from" if party.holding else "Taken out of the queue:"
-        self.stdout.write(f"{done} {tables.who(party.owner)}: {tables.what(party)}")
-        if party.holding:
-            self.stdout.write(
-                "Its view runs on; what it writes is refused at the COMMIT, or by the fence of the next holder."
+        if not party.holding:
+            raise CommandError(
+                f"{tables.who(party.owner)} only waits, for {tables.what(party)}: it has no lock that could be taken, "
+                f"and gives up by itself. Break the lock of whoever holds one of these groups."
             )
+        self.stdout.write(
+            f"Taken from {tables.who(party.owner)}: {tables.what(party)}\n"
+            f"Its view runs on; what it writes is refused at the COMMIT, or by the fence of the next holder."
+        )
 
     def invalidate(self, groups: Sequence[str], **options: Any) -> None:
         self._warn_about_memory()
@@ -137,12 +143,14 @@ class Command(BaseCommand):
     def purge(self, older_than: float, database: str, **options: Any) -> None:
         if database not in connections.settings:
             raise CommandError(f"DATABASES has no {database!r}. It has {', '.join(map(repr, connections.settings))}.")
-        if not older_than >= conf.settings().LOCK_LEASE:
+        _numbers.seconds("--older-than", older_than, error=CommandError)
+        if older_than < conf.settings().LOCK_LEASE:
             raise CommandError(
                 f"--older-than must be at least POOLING['LOCK_LEASE'], {conf.settings().LOCK_LEASE:g} seconds: the "
                 f"fences of younger holders are still needed."
             )
-        self.stdout.write(f"{fences.purge(database, older_than)} fences deleted in {database!r}")
+        count = fences.purge(database, older_than)
+        self.stdout.write(f"{count} {'fence' if count == 1 else 'fences'} deleted in {database!r}")
 
     def _warn_about_memory(self) -> None:
         if not runtime.store().shared:
