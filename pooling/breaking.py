@@ -26,7 +26,7 @@ def break_lock(store: Store, ticket: str, by: str = "") -> Party | None:
                 return party
             # Before the release: the holder may find out at once.
             key = _key(ticket)
-            store.swap(key, store.load(key)[0], (by or _myself()).encode("utf-8", "replace"), REMEMBERED)
+            store.swap(key, store.load(key)[0], (by or myself()).encode("utf-8", "replace"), REMEMBERED)
             # Not held any more: it was given back, or another operator was faster.
             return party if store.release(ticket) else None
     return None
@@ -41,7 +41,8 @@ def _key(ticket: str) -> str:
     return f"broken:{ticket}"
 
 
-def _myself() -> str:
+def myself() -> str:
+    """Whose process this is, and where: for those who read who has done something by hand."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name

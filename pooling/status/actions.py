@@ -55,7 +55,15 @@ def break_(request: HttpRequest) -> HttpResponse:
         )
     who, where, groups = shown.who(found), shown.place(found), _groups(found)
     if request.method == "POST":
-        logger.warning("%r broke the lock of %r on %s, ticket %r: %s", user(request), who, where, ticket, groups)
+        logger.warning(
+            "%r broke the lock of %r on %s, ticket %r: %s",
+            user(request),
+            who,
+            where,
+            ticket,
+            groups,
+            extra={"ticket": ticket},
+        )
         return back("good", f"The lock was taken from {who}. Its view runs on; what it writes is refused.")
     lines = [
         f"{who} on {where} has held {groups} for {span(found.seconds)}.",
@@ -78,7 +86,7 @@ def invalidate_(request: HttpRequest) -> HttpResponse:
         return back("note", "POOLING['ENABLED'] is False: nothing is cached, so nothing was done.")
     if request.method == "POST":
         invalidate(group)
-        logger.warning("%r invalidated the group %r", user(request), group)
+        logger.warning("%r invalidated the group %r", user(request), group, extra={"groups": [group]})
         return back("good", f"Every page that was made from {group}, or from anything below it, is made anew.")
     lines = [
         f"Every page that was made from {group}, or from anything below it, is made anew when it is next asked for."
@@ -96,7 +104,7 @@ def drain(request: HttpRequest) -> HttpResponse:
     where = f"in process {process}" if process else "in all processes"
     if request.method == "POST":
         orders.drain(name, process or None)
-        logger.warning("%r drained the pool %r %s", user(request), name, where)
+        logger.warning("%r drained the pool %r %s", user(request), name, where, extra={"pool": name})
         wait = (
             f" Other processes do it within {orders.lifetime() / 3:g} s."
             if runtime.store().shared and conf.settings().PUBLISH_SECONDS

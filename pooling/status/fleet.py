@@ -22,7 +22,7 @@ from . import form, here
 from .publisher import PREFIX
 
 ERRORS = 50
-MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 _COUNTED = ("size", "busy", "idle", "waiting")
 
 

@@ -86,12 +86,12 @@ def _try(pools: list[ConnectionPool[Any]], store: Store | None) -> None:
                 try:
                     pool.putconn(pool.getconn(_PATIENCE))
                 except Exception as error:  # noqa: BLE001
-                    logger.debug("The pool %r is still down: %s", pool.name, error)
+                    logger.debug("The pool %r is still down: %s", pool.name, error, extra={"pool": pool.name})
         if store is not None and store.trouble():
             try:
                 store.load(orders.KEY)
             except Exception as error:  # noqa: BLE001
-                logger.debug("The store is still down: %s", error)
+                logger.debug("The store is still down: %s", error, extra={"error": type(error).__name__})
     finally:
         _trying.release()
 

@@ -23,7 +23,7 @@ from pooling.locks import stats as locks
 from pooling.pool import ConnectionPool, Snapshot
 
 from . import threads
-from .recent import LONGEST, recent
+from .recent import LONGEST, listen, recent
 
 VERSION = 1  # of the document: others than this one are not read
 HOLDERS = 5  # of each pool, the longest-standing
@@ -102,6 +102,7 @@ def sample_due() -> bool:
 
 def document(sample: bool = False) -> dict[str, Any]:
     """The process just now; see the guide on the status page for its form. ``sample``: add a line to the history."""
+    listen()  # again, where logging was configured anew: that takes out handlers
     snapshots = [pool.snapshot() for pool in pools()]
     groups = locks.snapshot()["groups"]
     views = list(cache_stats().values())

@@ -93,8 +93,12 @@ def _read(document: bytes) -> list[dict[str, Any]]:
     """What is no order of this version is nobody's here."""
     try:
         found = json.loads(document) if document else []
-        return [one for one in found if {"id", "do", "pool", "process", "until"} <= one.keys()]
-    except (ValueError, TypeError, AttributeError):
+        return [
+            one
+            for one in found
+            if {"id", "do", "pool", "process", "until"} <= one.keys() and isinstance(one["until"], (int, float))
+        ]
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return []
 
 

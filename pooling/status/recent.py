@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from .._forks import after_in_child
+from ..errors import PoolingError
 
 ROOT = "pooling"
 LIMIT = 20
@@ -42,7 +44,7 @@ class Recent(logging.Handler):
             "kind": kind or getattr(record, "kind", "") or record.name,
             "level": record.levelname.lower(),
             "logger": record.name,
-            "text": record.getMessage()[:LONGEST],
+            "text": _text(record)[:LONGEST],
             "view": str(getattr(record, "view", "")),
             "count": 1,
         }
@@ -85,6 +87,24 @@ def listen() -> None:
         logger = logging.getLogger(ROOT)
         if recent not in logger.handlers:
             logger.addHandler(recent)
+
+
+def _text(record: logging.LogRecord) -> str:
+    """The message without what others wrote: of an error that is not ours only its class and number, since a database
+    quotes values in its words; of a request no path, which may be a secret by itself."""
+    if hasattr(record, "status_code"):
+        error = record.args[-1] if isinstance(record.args, tuple) and record.args else ""
+        return f"{record.status_code}: {_harmless(error)}"
+    if isinstance(record.args, Mapping):
+        return str(record.msg) % {key: _harmless(value) for key, value in record.args.items()}
+    return str(record.msg) % tuple(map(_harmless, record.args)) if record.args else str(record.msg)
+
+
+def _harmless(value: object) -> object:
+    if not isinstance(value, BaseException) or isinstance(value, PoolingError):
+        return value
+    number = value.args[0] if value.args and isinstance(value.args[0], int) else ""
+    return f"{type(value).__name__} {number}".rstrip()
 
 
 def _others_listen() -> bool:

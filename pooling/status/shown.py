@@ -11,8 +11,10 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
+from .. import conf
 from ..cache.stats import CacheStats
-from ..groups import Mode
+from ..errors import GroupError
+from ..groups import Mode, conflicts, validate
 from ..store.protocol import Party
 from . import pictures
 from .fleet import Fleet, problems
@@ -63,6 +65,15 @@ class Table:
     @property
     def more(self) -> int:
         return self.total - len(self.rows)
+
+
+def is_in_the_way(party: Party, group: str) -> bool:
+    """Would whoever wants to write the group wait for this one?"""
+    try:
+        validate(group)
+    except GroupError:
+        return False
+    return bool(conflicts(party.wants, conf.settings().plan((), (group,)).wants))
 
 
 def group_name(group: str) -> str:
@@ -125,7 +136,10 @@ def shown(fleet: Fleet, words: str = "", fences: Mapping[str, int] | None = None
             fleet.parties,
             words,
             lambda one: _party(one, stacks),
-            lambda one: " ".join((who(one), place(one), *(group for group, _ in one.wants))),
+            # Whoever asks for a group is told who is in its way, also above and below it.
+            lambda one: " ".join(
+                (who(one), place(one), *(group for group, _ in one.wants), words if is_in_the_way(one, words) else "")
+            ),
         ),
         "groups": Table.of(
             _with_parties(fleet), words, lambda one: _group(one, fences or {}), lambda one: one["group"]

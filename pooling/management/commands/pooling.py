@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
+import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
@@ -13,17 +16,20 @@ from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from pooling import _numbers, conf, fences, runtime
-from pooling.breaking import break_lock
+from pooling.breaking import break_lock, myself
 from pooling.cache.invalidate import invalidate
 from pooling.errors import GroupError, StoreUnavailable
-from pooling.groups import validate
+from pooling.groups import conflicts, validate
 from pooling.management import tables, warm
 from pooling.status import fleet, here
 from pooling.status.fleet import Fleet
 
+logger = logging.getLogger("pooling.operate")
+
 _DAY = 86400.0
 _WATCH = 2.0  # seconds between two looks
 _WELL, _PROBLEMS, _CANNOT_TELL = 0, 1, 2
+_PIPE = 128 + 13  # as of a process that SIGPIPE has ended
 _MEMORY = (
     "POOLING['CACHE_ALIAS'] names the store in memory: this process sees its own locks and pages only, not the "
     "site's. A django-redis alias is shared."
@@ -52,9 +58,13 @@ class Command(BaseCommand):
         stats.add_argument("--top", type=_number, default=20, metavar="N", help="lines of each table (default: 20)")
         stats.add_argument("--sort", choices=sorted(tables.SORTS), default="waited", help="of groups (default: waited)")
         locks = sub(
-            "locks", self.locks, "Holders, then waiters in the order of the queue. Exit code 1 if there are none."
+            "locks",
+            self.locks,
+            "Holders, then waiters in the order of the queue. Exit code 1: there are none; 2: it cannot be told.",
         )
-        locks.add_argument("groups", nargs="*", metavar="GROUP", help="only those that have or want one of these")
+        locks.add_argument(
+            "groups", nargs="*", metavar="GROUP", help="only those that are in the way of a write of these"
+        )
         for one in (status, stats, locks):
             one.add_argument("--json", action="store_true", help="for programs; with --watch a line for each look")
             one.add_argument(
@@ -78,8 +88,14 @@ class Command(BaseCommand):
         self._coloured = bool(options.get("force_color"))
         try:
             function(**options)
-        except (StoreUnavailable, GroupError) as error:
+        except StoreUnavailable as error:
+            raise CommandError(str(error), returncode=_CANNOT_TELL) from error
+        except GroupError as error:
             raise CommandError(str(error)) from error
+        except BrokenPipeError:
+            # Whoever read it has seen enough. What is still in the buffer would raise it again at the very end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(_PIPE) from None
 
     # -- what it does
 
@@ -111,7 +127,9 @@ class Command(BaseCommand):
         self._warn_about_memory()
 
         def look() -> tuple[int, Any, str]:
-            parties = runtime.store().parties(groups or None)
+            asked = conf.settings().plan((), tuple(groups)).wants
+            # Also who has what is above or below: whoever wants to write these waits for him.
+            parties = [one for one in runtime.store().parties() if not groups or conflicts(one.wants, asked)]
             plain = [fleet.party_as_dict(party) for party in parties]
             return int(not parties), plain, tables.parties(parties)
 
@@ -127,6 +145,7 @@ class Command(BaseCommand):
                 f"{tables.who(party.owner)} only waits, for {tables.what(party)}: it has no lock that could be taken, "
                 f"and gives up by itself. Break the lock of whoever holds one of these groups."
             )
+        logger.warning("%s broke the lock with the ticket %r", myself(), ticket, extra={"ticket": ticket})
         self.stdout.write(
             f"Taken from {tables.who(party.owner)}: {tables.what(party)}\n"
             f"Its view runs on; what it writes is refused at the COMMIT, or by the fence of the next holder."
@@ -135,6 +154,7 @@ class Command(BaseCommand):
     def invalidate(self, groups: Sequence[str], **options: Any) -> None:
         self._warn_about_memory()
         invalidate(*groups)
+        logger.warning("%s invalidated %s", myself(), ", ".join(groups), extra={"groups": list(groups)})
         self.stdout.write(f"Invalidated: {', '.join(groups)}")
 
     def warm(self, **options: Any) -> None:
