@@ -41,7 +41,7 @@ class Recent(logging.Handler):
             kind = record.exc_info[0].__name__
         found = {
             "at": record.created,
-            "kind": kind or getattr(record, "kind", "") or record.name,
+            "kind": kind or str(getattr(record, "error", "")) or record.name,
             "level": record.levelname.lower(),
             "logger": record.name,
             "text": _text(record)[:LONGEST],
