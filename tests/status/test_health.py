@@ -39,6 +39,7 @@ def until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not done():
         assert time.monotonic() < deadline
+        time.sleep(0.02)  # else this thread would keep the interpreter from the one that tries
 
 
 def fails(use: Callable[[], object]) -> None:
