@@ -7,16 +7,11 @@ is 0 if every invariant held with fences, and updates were lost without them.
 
 from __future__ import annotations
 
-import argparse
-import secrets
 import sys
-import tempfile
 from pathlib import Path
 
-from . import picture, report
+from . import command, picture, report
 from .run import Plan, Result, run
-
-OUT = Path(__file__).resolve().parent.parent / ".run" / "faults"
 
 
 def plans(seed: str, seconds: float) -> list[Plan]:
@@ -35,19 +30,16 @@ def carry_out(plan: Plan, folder: Path, out: Path) -> Result:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m faults", description="A bank under faults.")
-    parser.add_argument("--seed", default=secrets.token_hex(4))
-    parser.add_argument("--seconds", type=float, default=120.0, help="of faults in each of the three runs")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the pictures go")
-    given = parser.parse_args(arguments)
-    results = []
-    with tempfile.TemporaryDirectory(prefix="pooling-faults-") as folder:
-        for plan in plans(given.seed, given.seconds):
-            print(f"{plan.name} …", flush=True)
-            results.append(carry_out(plan, Path(folder), given.out))
-            print(report.words(results[-1]), flush=True)
-    print(f"\n{report.table(results)}\n\nPictures: {given.out}/*.svg")
-    return 1 if any(result.complaints() for result in results) else 0
+    return command.main(
+        arguments,
+        prog="python -m faults",
+        about="A bank under faults.",
+        seconds=120.0,
+        each="of faults in each of the three runs",
+        plans=plans,
+        carry_out=carry_out,
+        words=report.words,
+    )
 
 
 if __name__ == "__main__":

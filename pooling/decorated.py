@@ -58,7 +58,12 @@ def layers(func: Any, specs: dict[int, Spec]) -> Iterator[Layer]:
             yield from _transaction(atomic, func.__wrapped__)
         elif isinstance(func, functools.partial) or hasattr(func, "__wrapped__"):
             yield Layer()
-        func = func.func if isinstance(func, functools.partial) else getattr(func, "__wrapped__", None)
+        func = _inside(func)
+
+
+def _inside(func: Any) -> Any:
+    """The function that it wraps; None if it says of none."""
+    return func.func if isinstance(func, functools.partial) else getattr(func, "__wrapped__", None)
 
 
 def _decorator(decorator: Any, method: Any) -> Iterator[Layer]:
@@ -83,7 +88,7 @@ def _wrapped(func: Any) -> Iterator[Any]:
     """A view and the functions in it."""
     while func is not None:
         yield func
-        func = func.func if isinstance(func, functools.partial) else getattr(func, "__wrapped__", None)
+        func = _inside(func)
 
 
 def _callbacks(patterns: Any) -> Iterator[Any]:
@@ -132,10 +137,9 @@ class Site:
         self.views = routes()  # first: importing them declares them
         self._declared = declared()  # kept, so that an identity stays that of one object
         self.specs = {id(wrapper): spec for wrapper, spec in self._declared}
-        every = [*self.views, *(handler for view in self.views for handler in handlers(view))]
-        every += [outermost(wrapper) for wrapper, _ in self._declared]
-        self.functions = list({id(func): func for func in every}.values())
         answering = [*self.views, *(handler for view in self.views for handler in handlers(view))]
+        every = [*answering, *(outermost(wrapper) for wrapper, _ in self._declared)]
+        self.functions = list({id(func): func for func in every}.values())
         self._answering = {id(inner) for func in answering for inner in _wrapped(func)}
 
     def answers(self, func: Any) -> bool:

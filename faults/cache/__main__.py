@@ -8,15 +8,10 @@ about faults and writes, ``--seconds`` (60) how long there are faults; each come
 
 from __future__ import annotations
 
-import argparse
-import secrets
 import sys
-import tempfile
 from pathlib import Path
 
-from .. import picture
-from ..__main__ import OUT
-from ..report import table
+from .. import command, picture
 from . import report
 from .run import Plan, Result, run
 
@@ -39,19 +34,16 @@ def carry_out(plan: Plan, folder: Path, out: Path) -> Result:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m faults.cache", description="The cache under faults.")
-    parser.add_argument("--seed", default=secrets.token_hex(4))
-    parser.add_argument("--seconds", type=float, default=60.0, help="of faults")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the pictures go")
-    given = parser.parse_args(arguments)
-    results = []
-    with tempfile.TemporaryDirectory(prefix="pooling-faults-") as folder:
-        for plan in plans(given.seed, given.seconds):
-            print(f"{plan.name} …", flush=True)
-            results.append(carry_out(plan, Path(folder), given.out))
-            print(report.words(results[-1]), flush=True)
-    print(f"\n{table(results)}\n\nPictures: {given.out}/*.svg")
-    return 1 if any(result.complaints() for result in results) else 0
+    return command.main(
+        arguments,
+        prog="python -m faults.cache",
+        about="The cache under faults.",
+        seconds=60.0,
+        each="of faults",
+        plans=plans,
+        carry_out=carry_out,
+        words=report.words,
+    )
 
 
 if __name__ == "__main__":

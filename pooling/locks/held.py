@@ -118,28 +118,30 @@ class Held:
         With ``ask=False`` the store is not called: what is known here counts, so a lock that was broken by hand, or a
         lease that ran out while this process stood still, may be found only later.
         """
-        name = ", ".join(repr(group) for group in (*self.writes, *self.reads)) or "nothing"
         if self._forks != _forks:
-            raise LockLost(f"The lock on {name} belongs to the parent process: a fork inherits no locks.")
+            raise LockLost(f"The lock on {self._names} belongs to the parent process: a fork inherits no locks.")
         if not self.active:
-            raise LockLost(f"The lock on {name} was released already. Do the work before that.")
+            raise LockLost(f"The lock on {self._names} was released already. Do the work before that.")
         for hold in self._needs:  # among them are all that these need
             if not hold._open:
-                raise LockLost(f"The lock around that on {name} was released already. Do the work before that.")
+                raise LockLost(f"The lock around that on {self._names} was released already. Do the work before that.")
             hold._check_lease(ask)
         self._check_lease(ask)
 
     def _check_lease(self, ask: bool) -> None:
         if self._ticket is None:
             return
-        name = ", ".join(repr(group) for group in (*self.writes, *self.reads)) or "nothing"
         if self._lost or (ask and not self._manager.store.renew([self._ticket], self._lease)[0]):
             self._manager._lose(self)
             raise LockLost(
-                f"The lock on {name} was lost while {self.view or 'its holder'} was inside: its lease of "
+                f"The lock on {self._names} was lost while {self.view or 'its holder'} was inside: its lease of "
                 f"{self._lease:g} s ran out without a renewal, or it was broken by hand. Nothing may be committed "
                 f"under it. If the process was merely slow or suspended, raise lease= or POOLING['LOCK_LEASE']."
             )
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(repr(group) for group in (*self.writes, *self.reads)) or "nothing"
 
     def _lose(self) -> bool:
         """Note that it was lost; is that news?"""

@@ -39,7 +39,7 @@ def is_staff(request: HttpRequest) -> bool:
 
 
 def may_operate(request: HttpRequest) -> bool:
-    """Of a member of the staff."""
+    """Has this member of the staff the permission?"""
     user: Any = getattr(request, "user", None)
     return user is not None and bool(user.has_perm(OPERATE))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 from pooling import conf, runtime
 from pooling.cache.stats import CacheStats, total
 from pooling.errors import StoreUnavailable
-from pooling.groups import Mode
+from pooling.groups import Mode, conflicts
 from pooling.histogram import Histogram
+from pooling.locks.report import declared
 from pooling.locks.stats import merge
 from pooling.store.protocol import Party
 
@@ -22,7 +23,6 @@ from . import form, here
 from .publisher import PREFIX
 
 ERRORS = 50
-MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 _COUNTED = ("size", "busy", "idle", "waiting")
 
 
@@ -49,11 +49,6 @@ class Fleet:
     views: list[CacheStats] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     history: dict[str, Any] = field(default_factory=dict)
-
-    def checked(self) -> Fleet:
-        """Itself, if it can be shown; one of `MALFORMED` for what some document should not have said."""
-        json.dumps(self.as_dict(), allow_nan=False)
-        return self
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -88,6 +83,11 @@ def party_as_dict(party: Party) -> dict[str, Any]:
     }
 
 
+def in_the_way(party: Party, groups: Sequence[str]) -> bool:
+    """Would whoever wants to write these wait for this one? Also one that has, or wants, what is above or below."""
+    return bool(conflicts(party.wants, conf.settings().plan((), tuple(groups)).wants))
+
+
 def look() -> Fleet:
     """How it is just now. Never raises for a store that is down or wrongly configured: `Fleet.store_error` says so."""
     told: Mapping[str, bytes] = {}
@@ -105,32 +105,17 @@ def look() -> Fleet:
     own = here.document(sample=not shared and here.sample_due())
     names = [name for name in told if name.startswith(PREFIX) and name != PREFIX + here.process_id() and told[name]]
     found = [document for name in names if (document := read(told[name])) is not None]
-    try:
-        return together(
-            [own, *found], parties, shared=shared, store_error=error, strangers=len(names) - len(found)
-        ).checked()
-    except MALFORMED:
-        # Looked through one by one only now, since it takes as long as all together.
-        found = [document for document in found if _is_whole(document)]
     return together([own, *found], parties, shared=shared, store_error=error, strangers=len(names) - len(found))
 
 
 def read(text: bytes) -> dict[str, Any] | None:
     """A document that some process has published; None if it is none of this version."""
     try:
-        document = json.loads(text)
-        return dict(document) if document["version"] == here.VERSION else None
-    except MALFORMED:
+        document: dict[str, Any] = json.loads(text)
+        form.check(document)
+    except (ValueError, RecursionError):
         return None
-
-
-def _is_whole(document: dict[str, Any]) -> bool:
-    """Can it be added up and shown? That is tried, since nothing in it can be believed to have its form."""
-    try:
-        together([document], []).checked()
-    except MALFORMED:
-        return False
-    return True
+    return document if document["version"] == here.VERSION else None
 
 
 def together(
@@ -141,12 +126,9 @@ def together(
     store_error: str = "",
     strangers: int = 0,
 ) -> Fleet:
-    """Add up what processes say. One of `MALFORMED` for a document of another form."""
-    documents = list(documents)
-    for one in documents:
-        form.check(one)
-    processes = sorted(documents, key=lambda one: (str(one["process"]["host"]), int(one["process"]["pid"])))
-    pools = [{**pool, "process": str(one["process"]["id"])} for one in processes for pool in one["pools"]]
+    """Add up what processes say: documents as `here` makes and `read` returns them."""
+    processes = sorted(documents, key=lambda one: (one["process"]["host"], one["process"]["pid"]))
+    pools = [{**pool, "process": one["process"]["id"]} for one in processes for pool in one["pools"]]
     views = _views(processes)
     return Fleet(
         shared=shared,
@@ -169,7 +151,7 @@ def _wait(pools: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for pool in pools:
         one = Histogram.from_json(pool["wait"])
         every.take(one)
-        zeros += max(0, int(pool["wait"]["count"]) - one.count)
+        zeros += max(0, pool["wait"]["count"] - one.count)
     return every.as_json(zeros)
 
 
@@ -189,8 +171,8 @@ def _totals(
     everything = total("", views)
     return {
         "processes": len(processes),
-        **{name: sum(int(pool[name]) for pool in pools) for name in _COUNTED},
-        **{name: sum(int(pool["stats"][name]) for pool in pools) for name in ("requests_num", "requests_errors")},
+        **{name: sum(pool[name] for pool in pools) for name in _COUNTED},
+        **{name: sum(pool["stats"][name] for pool in pools) for name in ("requests_num", "requests_errors")},
         "hits": everything.hits + everything.collapsed,
         "misses": everything.misses,
         "hit_ratio": everything.hit_ratio,
@@ -209,16 +191,7 @@ def _groups(processes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _errors(processes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {
-            **{key: str(error[key]) for key in ("kind", "level", "text", "view")},
-            "at": float(error["at"]),
-            "count": int(error["count"]),
-            "process": str(one["process"]["id"]),
-        }
-        for one in processes
-        for error in one["errors"]
-    ]
+    found = [{**error, "process": one["process"]["id"]} for one in processes for error in one["errors"]]
     return sorted(found, key=lambda error: -error["at"])[:ERRORS]
 
 
@@ -228,13 +201,11 @@ def _history(processes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     every = 0.0
     for one in processes:
         history = one["history"]
-        if history["columns"] != list(here.COLUMNS):
-            raise ValueError("another form")
-        every = max(every, float(history["every"]))
+        every = max(every, history["every"])
         for back, row in enumerate(reversed(history["rows"])):
             if back == len(sums):
                 sums.append([0] * len(here.COLUMNS))
-            sums[back] = [a + int(b) for a, b in zip(sums[back], row, strict=True)]
+            sums[back] = [a + b for a, b in zip(sums[back], row, strict=True)]
     return {"every": every, "columns": list(here.COLUMNS), "rows": sums[::-1]}
 
 
@@ -262,7 +233,7 @@ def problems(fleet: Fleet) -> list[str]:
         limit = lease if party.holding else conf.settings().LOCK_WAIT
         if party.seconds > limit and math.isfinite(party.seconds):
             who = f"{party.owner.get('view') or 'Unnamed code'} in process {party.owner.get('pid', '?')}"
-            groups = ", ".join(group for group, mode in party.wants if mode in (Mode.S, Mode.X, Mode.SIX))
+            groups = ", ".join(declared(party.wants))
             verb = "has held" if party.holding else "has waited for"
             found.append(f"{who} {verb} {groups} for {party.seconds:.0f} s.")
     if fleet.strangers:

@@ -20,7 +20,7 @@ from pooling import conf, runtime
 from pooling._forks import after_in_child
 from pooling.cache.stats import cache_stats
 from pooling.locks import stats as locks
-from pooling.pool import ConnectionPool, Snapshot
+from pooling.pool import ConnectionPool, Holding, Snapshot
 
 from . import threads
 from .recent import LONGEST, listen, recent
@@ -170,7 +170,7 @@ def _pool(one: Snapshot) -> dict[str, Any]:
     }
 
 
-def _holder(holding: Any) -> dict[str, Any]:
+def _holder(holding: Holding) -> dict[str, Any]:
     view, stack = threads.at_work(holding.ident, holding.age >= WORTH_A_STACK)
     return {"thread": holding.thread, "view": view, "seconds": round(holding.age, 3), "stack": stack}
 

@@ -26,7 +26,7 @@ _ATTEMPTS = 50
 
 
 def lifetime() -> float:
-    """Seconds for which an order, or what a process says of itself, stands: two turns may fail."""
+    """Seconds for which an order stands: two turns of a process may fail."""
     return 3 * (conf.settings().PUBLISH_SECONDS or 5.0)
 
 

@@ -56,25 +56,17 @@ class Recent(logging.Handler):
         self._kept.append(found)
 
     def newest_first(self) -> list[dict[str, Any]]:
-        with _Locked(self):
+        self.acquire()
+        try:
             return [dict(one) for one in reversed(self._kept)]
+        finally:
+            self.release()
 
     def start_over(self) -> None:
         """Nothing has happened yet: for a forked child and for tests."""
         self.createLock()
         self._kept.clear()
         self.total = 0
-
-
-class _Locked:
-    def __init__(self, handler: logging.Handler) -> None:
-        self._handler = handler
-
-    def __enter__(self) -> None:
-        self._handler.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._handler.release()
 
 
 recent = Recent()

@@ -11,13 +11,13 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
-from .. import conf
 from ..cache.stats import CacheStats
 from ..errors import GroupError
-from ..groups import Mode, conflicts, validate
+from ..groups import Mode, validate
+from ..locks.report import declared
 from ..store.protocol import Party
 from . import pictures
-from .fleet import Fleet, problems
+from .fleet import Fleet, in_the_way, problems
 from .words import number, percent, size, span
 
 MOST = 50  # rows of a table
@@ -59,7 +59,7 @@ class Table:
     ) -> Table:
         """Only what has all of these words in its text."""
         wanted = words.casefold().split()
-        kept = [one for one in found if all(word in text(one).casefold() for word in wanted)] if wanted else list(found)
+        kept = [one for one in found if _has(text(one).casefold(), wanted)] if wanted else list(found)
         return cls([row(one) for one in kept[:MOST]], len(kept))
 
     @property
@@ -67,13 +67,16 @@ class Table:
         return self.total - len(self.rows)
 
 
-def is_in_the_way(party: Party, group: str) -> bool:
-    """Would whoever wants to write the group wait for this one?"""
+def _has(text: str, words: Iterable[str]) -> bool:
+    return all(word in text for word in words)
+
+
+def _group_in(words: str) -> tuple[str, ...]:
+    """The group that is searched for, if the words can be the name of one."""
     try:
-        validate(group)
+        return (validate(words),)
     except GroupError:
-        return False
-    return bool(conflicts(party.wants, conf.settings().plan((), (group,)).wants))
+        return ()
 
 
 def group_name(group: str) -> str:
@@ -136,9 +139,9 @@ def shown(fleet: Fleet, words: str = "", fences: Mapping[str, int] | None = None
             fleet.parties,
             words,
             lambda one: _party(one, stacks),
-            # Whoever asks for a group is told who is in its way, also above and below it.
+            # Whoever searches for a group is told who is in its way, also above and below it.
             lambda one: " ".join(
-                (who(one), place(one), *(group for group, _ in one.wants), words if is_in_the_way(one, words) else "")
+                (who(one), place(one), *(group for group, _ in one.wants), words * in_the_way(one, _group_in(words)))
             ),
         ),
         "groups": Table.of(
@@ -261,8 +264,8 @@ def _with_parties(fleet: Fleet) -> list[dict[str, Any]]:
     has: Counter[str] = Counter()
     wants: Counter[str] = Counter()
     for party in fleet.parties:
-        for group, mode in party.wants:
-            if mode in _DECLARED and not group.startswith("//"):
+        for group in declared(party.wants):
+            if not group.startswith("//"):
                 (has if party.holding else wants)[group] += 1
     found = [{**one, "has": has[one["group"]], "wants": wants[one["group"]]} for one in fleet.groups]
     counted = {one["group"] for one in fleet.groups}

@@ -40,7 +40,7 @@ def status(request: HttpRequest) -> HttpResponse:
         "pooling/status.html",
         "Pooling",
         said=said(request),
-        part=f"{reverse('pooling:part')}",
+        part=reverse("pooling:part"),
         **_state(request, words),
     )
 

@@ -18,8 +18,8 @@ from pooling.flights import flights
 from pooling.moments import Answered, Checkout, LockHeld, LockWaited, PageAwaited, PageMade, Recording
 from tests.app.models import Account, Note
 
+from ..waiting import in_queue, until
 from . import site
-from .waiting import in_queue, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOTE = f"{site.__name__}.note"

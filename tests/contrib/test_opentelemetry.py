@@ -24,9 +24,9 @@ from pooling.cache import stats
 from pooling.contrib import opentelemetry
 from tests.app.models import Account, Note
 
+from ..waiting import in_queue, until
 from . import site
 from .site import SECRET
-from .waiting import in_queue, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOTE = f"{site.__name__}.note"

@@ -23,9 +23,9 @@ from pooling.locks import stats as lock_stats
 from pooling.status import here
 from tests.app.models import Account, Note
 
+from ..waiting import in_queue
 from . import site
 from .site import SECRET
-from .waiting import in_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 UNITS = ("_seconds", "_bytes")

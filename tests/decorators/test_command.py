@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from pooling import fences, locked, runtime
+from pooling import breaking, fences, locked, runtime
 from pooling.errors import LockLost
 from pooling.groups import Mode
 from pooling.store.protocol import LockRequest
@@ -44,6 +47,38 @@ def test_locks_as_a_table(held: Any) -> None:
         assert word in line
     assert run("locks", "accounts/7")[0] == 0
     assert run("locks", "accounts/8") == (1, "Nobody holds or waits for anything.\n")
+
+
+def test_who_is_in_the_way_of_a_group_has_perhaps_what_is_above_or_below() -> None:
+    """What somebody waits for has been asked for: that it is all free must not be said of it."""
+    with locked(writes=["events"], atomic=False):
+        assert "events:X" in run("locks", "events/7")[1]
+        assert run("locks", "accounts")[0] == 1
+    with locked(writes=["events/7"], atomic=False):
+        assert "events/7:X" in run("locks", "events")[1]
+        assert run("locks", "events/8")[0] == 1
+
+
+def test_whoever_has_read_enough_of_it_ends_it_without_a_traceback() -> None:
+    command = [sys.executable, "-m", "django", "pooling", "locks", "--watch", "0.1", "--json"]
+    environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "[]\n"
+        process.stdout.close()
+        assert process.wait(30) == 128 + 13
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_what_is_done_by_hand_is_logged_with_who_did_it(held: Any, caplog: pytest.LogCaptureFixture) -> None:
+    run("break", held._ticket)
+    run("invalidate", "accounts/7", "rates")
+    told = [record.getMessage() for record in caplog.records if record.name == "pooling.operate"]
+    assert told == [
+        f"{breaking.myself()} broke the lock with the ticket {held._ticket!r}",
+        f"{breaking.myself()} invalidated accounts/7, rates",
+    ]
 
 
 def test_locks_for_programs(held: Any) -> None:

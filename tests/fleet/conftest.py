@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,19 +18,13 @@ from pooling.store._driver import RedisDriver
 from pooling.store.protocol import LockRequest
 from pooling.store.redis import RedisStore
 from tests.servers import PrivateRedis
+from tests.waiting import until
+
+__all__ = ["until"]
 
 DEADLINE = 30.0  # seconds, for what must happen soon
 PREFIX = "fleet"
 _numbers = itertools.count()
-
-
-def until(true: Callable[[], Any]) -> Any:
-    """Wait for it; the value that it ended with."""
-    end = time.monotonic() + DEADLINE
-    while not (value := true()):
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.005)
-    return value
 
 
 def request(*groups: str, ticket: str | None = None, **more: Any) -> LockRequest:

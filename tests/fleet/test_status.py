@@ -188,7 +188,8 @@ def test_orders_are_carried_out_once_by_those_whom_they_are_for(monkeypatch):
 def test_a_broken_document_of_orders_orders_nothing(monkeypatch):
     monkeypatch.setattr(here, "pools", lambda: [FakePool("default")])
     store = runtime.store()
-    for text in (b"{", b"[1]", b'[{"id": 1}]', b"\xff"):
+    orders_of_others = {"id": "1", "do": "drain", "pool": "default", "process": None, "until": "soon"}
+    for text in (b"{", b"[1]", b'[{"id": 1}]', b"\xff", b"[" * 100_000, json.dumps([orders_of_others]).encode()):
         assert store.swap(orders.KEY, store.load(orders.KEY)[0], text, 60)
         orders.obey(store)
         assert json.loads(json.dumps(orders._read(text))) == []

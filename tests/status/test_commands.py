@@ -92,6 +92,9 @@ def test_nothing_is_known(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     code, text = run("status")
     assert code == 2
     assert "The store cannot be asked" in text
+    with pytest.raises(CommandError) as caught:
+        run("locks")
+    assert caught.value.returncode == 2  # 1 is that nobody holds anything
 
 
 def test_the_store_in_memory_tells_nothing_of_the_site(settings: Any) -> None:

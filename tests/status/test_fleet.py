@@ -95,6 +95,8 @@ def test_what_processes_counted_is_added_up():
         b"{",
         b"[]",
         b"null",
+        b"[" * 100_000,
+        json.dumps({**document(), "process": {**document()["process"], "program": "\ud800"}}).encode(),
         json.dumps({**document(), "version": here.VERSION + 1}).encode(),
         json.dumps({**document(), "pools": [{}]}).encode(),
         json.dumps({**document(), "groups": [{**group("x"), "hold": {"buckets": {"999": 1}}}]}).encode(),

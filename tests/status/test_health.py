@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from pooling.errors import StoreUnavailable
 from pooling.status import health, here
 
 from .. import servers, stores
+from ..waiting import until
 
 PATHS = ("/pooling/health/", "/pooling/health/ready/", "/pooling/health/live/")
 
@@ -33,13 +33,6 @@ def ask(path: str = "/pooling/health/") -> int:
     assert answer.json() == {"status": "ok" if answer.status_code == 200 else "unavailable"}
     assert answer.status_code in (200, 503)
     return answer.status_code
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # else this thread would keep the interpreter from the one that tries
 
 
 def fails(use: Callable[[], object]) -> None:

@@ -7,11 +7,12 @@ import logging
 import threading
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django.urls import path
 
+from pooling.errors import LockTimeout
 from pooling.status import fleet, here
 from pooling.status.recent import Recent
 
@@ -121,6 +122,28 @@ def test_the_last_warnings_are_kept_and_the_same_again_is_counted(recent):
     for number in range(10):
         logging.getLogger(f"pooling.{number}").warning("x")
     assert len(recent.newest_first()) == 3
+
+
+def test_nothing_that_others_wrote_is_kept_of_an_error_or_a_request(recent):
+    logger = logging.getLogger("pooling.cache")
+    quoting = IntegrityError(1062, f"Duplicate entry '{SECRET}' for key 'username'")
+    logger.warning("%s failed; an old page is served instead: %s", "shop.book", quoting)
+    logger.warning("%(view)s: %(error)r", {"view": "shop.book", "error": ValueError(SECRET)})
+    busy = {"status_code": 503, "error": "LockTimeout", "view": "shop.book"}
+    path = f"/reset/{SECRET}/"
+    logger.warning("503 %s %s: %s: %s", "GET", path, "LockTimeout", LockTimeout("'shop' is held."), extra=busy)
+    assert [(one["kind"], one["text"]) for one in recent.newest_first()] == [
+        ("LockTimeout", "503: 'shop' is held."),
+        ("pooling.cache", "shop.book: 'ValueError'"),
+        ("pooling.cache", "shop.book failed; an old page is served instead: IntegrityError 1062"),
+    ]
+
+
+def test_it_listens_again_where_logging_was_configured_anew(monkeypatch):
+    logger = logging.getLogger("pooling")
+    monkeypatch.setattr(logger, "handlers", [one for one in logger.handlers if not isinstance(one, Recent)])
+    here.document()
+    assert any(isinstance(one, Recent) for one in logger.handlers)
 
 
 def test_a_faulty_call_of_a_logger_is_not_the_business_of_who_makes_it(recent, monkeypatch):

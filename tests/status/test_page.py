@@ -236,6 +236,12 @@ def test_a_thousand_groups_are_fifty_and_a_search(staff: Client, show: Show) -> 
     assert " accounts/59 " in words(text(staff, "/ops/pooling/part/", q="ACCOUNTS/59 book"))
 
 
+def test_whoever_searches_for_a_group_is_told_who_is_in_its_way(staff: Client) -> None:
+    with locked(writes=["events"], atomic=False):
+        assert "writes events" in words(text(staff, q="events/7"))
+        assert "Nobody that has “accounts/7” in it." in words(text(staff, q="accounts/7"))
+
+
 def test_groups_that_were_never_counted_are_there_while_they_are_held(staff: Client) -> None:
     with locked(writes=["fresh/1"], atomic=False):
         page = words(text(staff, q="fresh"))

@@ -19,7 +19,7 @@ from pooling import _numbers, conf, fences, runtime
 from pooling.breaking import break_lock, myself
 from pooling.cache.invalidate import invalidate
 from pooling.errors import GroupError, StoreUnavailable
-from pooling.groups import conflicts, validate
+from pooling.groups import validate
 from pooling.management import tables, warm
 from pooling.status import fleet, here
 from pooling.status.fleet import Fleet
@@ -127,9 +127,7 @@ class Command(BaseCommand):
         self._warn_about_memory()
 
         def look() -> tuple[int, Any, str]:
-            asked = conf.settings().plan((), tuple(groups)).wants
-            # Also who has what is above or below: whoever wants to write these waits for him.
-            parties = [one for one in runtime.store().parties() if not groups or conflicts(one.wants, asked)]
+            parties = [one for one in runtime.store().parties() if not groups or fleet.in_the_way(one, groups)]
             plain = [fleet.party_as_dict(party) for party in parties]
             return int(not parties), plain, tables.parties(parties)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from pooling import runtime
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """AssertionError if it does not come true in time."""
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Wait for it; the value that it ended with. AssertionError if it does not come true in time."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.002)
+        time.sleep(0.005)  # else this thread would keep the interpreter from those that it waits for
+    return value
 
 
 def in_queue(group: str, number: int = 1) -> None:
