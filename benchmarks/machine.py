@@ -18,6 +18,8 @@ PACKAGES = (
     "SQLAlchemy",
     "django-db-connection-pool",
     "python-redis-lock",
+    "django-cacheops",
+    "dogpile.cache",
 )
 
 

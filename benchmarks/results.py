@@ -23,7 +23,7 @@ PARTS = {"pool": "The pool", "locks": "Locks and fences", "cache": "The cache"}
 BENCHMARKS = {
     "pool": ("checkout", "request", "queueing", "restart", "connects", "idle", "release"),
     "locks": ("locks", "fence"),
-    "cache": ("cache",),
+    "cache": ("cache", "crowd", "outage"),
     "scale": ("scale",),
 }
 DIGITS = 4  # of each number; the measurements are not more exact
