@@ -26,7 +26,8 @@ from .cache.options import CacheOptions
 from .cache.vary import vary_by
 from .errors import StoreUnavailable
 from .routes import READS
-from .single_flight import AGAIN, Pass
+from .searching import AGAIN
+from .single_flight import Pass
 from .spec import Spec, declare, declare_decorator
 from .wrapping import TakenOver, is_async_view, refuse_undecoratable
 

@@ -49,7 +49,7 @@ def instrument(
 
     ``meter_provider``, ``tracer_provider``  None: the ones that the site has set.
     ``metrics``  gauges and counters are read when they are exported; a checkout, a wait and the end of a hold are
-                 recorded when they happen, a few microseconds each.
+                 recorded when they happen.
     ``spans``    only of what is slow anyway: waits for groups, for connections, and for another request's page; and
                  the making of a page after a miss, with what happens in it below it.
 

@@ -83,7 +83,7 @@ class Held:
         self._taken = taken  # what this hold itself added to the lock table
         # Holds whose groups it uses besides. Those that only borrowed theirs lead to no others: each of a recursion's
         # would ask all of those around it, and twice as many at each level.
-        self._needs = tuple([hold for hold in needs if hold._ticket is not None])
+        self._needs = tuple([hold for hold in needs if hold._ticket is not None]) if needs else ()
         self._lease = lease
         self._renews = renews
         self._thread = thread
