@@ -19,8 +19,8 @@ from .errors import GroupError
 
 MAX_BYTES = 191  # the longest utf8mb4 column that every supported server can index
 # Groups of one request, those above them counted: more would keep the store from everybody else for too long. 4,000
-# take Redis some 15 ms, and more on a busy machine; there 12,000 took longer than one call may, and Redis was believed to
-# be down.
+# take Redis some 15 ms, and more on a busy machine; there 12,000 took longer than one call may, and Redis was taken for
+# down.
 MAX_GROUPS = 4000
 # Bytes of one escaped value; longer ones are replaced by a digest of that size, so that three values of any length
 # fit into one group. Level by level: a group and what is below it must escape the same value to the same text.
