@@ -78,15 +78,14 @@ class History:
 
 
 _history = History()
-_id = ""
+_id: dict[str, str] = {}
 
 
 def process_id() -> str:
     """``host:pid:nonce``, the same until the process ends or forks."""
-    global _id
-    if not _id:
-        _id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
-    return _id
+    # Of two threads that come here first, both get what one of them has made: else one would look for the process under
+    # a name that nobody has published.
+    return _id.get("") or _id.setdefault("", f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
 
 
 def pools() -> list[ConnectionPool[Any]]:
@@ -203,7 +202,7 @@ def _store() -> dict[str, Any]:
 
 def _after_fork_in_child() -> None:
     global _id, _started, _history
-    _id, _started, _history = "", time.time(), History()
+    _id, _started, _history = {}, time.time(), History()
 
 
 after_in_child(_after_fork_in_child)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import traceback
 
 import pytest
 from django.core import mail
@@ -135,14 +137,38 @@ def test_a_forked_child_publishes_for_itself(client):
             own = publisher.PREFIX + here.process_id()
             until(lambda: len(pids(fleet.look())) == 2 and own in runtime.store().announced())
             os.write(write, here.process_id().encode())
+        except BaseException:
+            os.write(write, traceback.format_exc().encode())
         finally:
             os._exit(0)  # whatever happened: it must not go on with the tests
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         told = pipe.read().decode()
     os.waitpid(child, 0)
-    assert told.split(":")[1] == str(child)
+    assert told.split(":")[1:2] == [str(child)], told
     assert told != parent == here.process_id()
+
+
+def test_two_threads_that_ask_first_get_one_name(monkeypatch):
+    monkeypatch.setattr(here, "_id", {})
+    inside, said = threading.Event(), threading.Event()
+
+    def token(size: int) -> str:
+        if threading.current_thread() is late:
+            inside.set()
+            assert said.wait(30)
+            return "late"
+        return "early"
+
+    monkeypatch.setattr(here.secrets, "token_hex", token)
+    names: list[str] = []
+    late = threading.Thread(target=lambda: names.append(here.process_id()))
+    late.start()
+    assert inside.wait(30)
+    names.append(here.process_id())
+    said.set()
+    late.join()
+    assert names == [here.process_id()] * 2
 
 
 class FakePool:
