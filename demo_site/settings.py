@@ -102,10 +102,16 @@ CACHES = {
         "LOCATION": os.environ.get("REDIS_URL") or os.environ.get("POOLING_REDIS_URL") or "redis://127.0.0.1:6379/0",
         "KEY_PREFIX": _database["NAME"],
     },
-    # Locks, versions and cached pages of this process: the demo is served by one process of many threads.
+    # Locks, versions and cached pages of this process: the demo is served by one process of many threads. With
+    # DEMO_SCHEME=pooling_redis they are in Redis.
     "pooling": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "pooling"},
 }
-POOLING = {"CACHE_ALIAS": "pooling", "GROUP_ORDER": ["events", "accounts"], **SCHEME.pooling}
+POOLING = {
+    "CACHE_ALIAS": "pooling",
+    "KEY_PREFIX": _database["NAME"],  # for a scheme that keeps them in Redis
+    "GROUP_ORDER": ["events", "accounts"],
+    **SCHEME.pooling,
+}
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 
 LOGIN_URL = "login"

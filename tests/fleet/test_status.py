@@ -139,6 +139,7 @@ def test_a_forked_child_publishes_for_itself(client):
             os.write(write, here.process_id().encode())
         except BaseException:
             os.write(write, traceback.format_exc().encode())
+            raise
         finally:
             os._exit(0)  # whatever happened: it must not go on with the tests
     os.close(write)
