@@ -28,7 +28,7 @@ from .flights import Flight, flights
 from .groups import plan, read_epochs
 from .searching import AGAIN, Search
 from .steps import REFUSED
-from .store.protocol import Vector
+from .store.protocol import Vector, is_being_written
 
 if TYPE_CHECKING:
     from .caching import View
@@ -325,7 +325,7 @@ class Pass(Search):
             outcome.size = len(response.content)
             self.forget_spare()
             return None
-        if self.store.epochs(names) != vector:
+        if is_being_written(vector) or self.store.epochs(names) != vector:
             outcome.why = "changed meanwhile"
             return None
         return frame.SkipMark("too large for the store")
