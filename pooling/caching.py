@@ -22,7 +22,7 @@ from . import conf, containers, hold, runtime
 from .addresses import Addresses
 from .cache import answers, keys, stats, vary
 from .cache.invalidate import invalidate
-from .cache.options import CacheOptions
+from .cache.options import MILLISECOND, CacheOptions
 from .cache.vary import vary_by
 from .errors import StoreUnavailable
 from .routes import READS
@@ -51,9 +51,10 @@ def locked_cache(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Cache a view's answers for as long as nobody writes what it reads.
 
-    ``timeout``    seconds, as in cache_page: None keeps a page until it is invalidated (ten years at most); 0 or less
-                   stores nothing, the view then runs under its locks only. (cache_page does the same with 0; of a
-                   negative number it makes a page that is old at once, and of None the alias's own time.)
+    ``timeout``    seconds, as in cache_page: None keeps a page until it is invalidated (ten years at most); 0 or less,
+                   and what is below a millisecond, stores nothing, the view then runs under its locks only. (cache_page
+                   does the same with 0; of a negative number it makes a page that is old at once, and of None the
+                   alias's own time.)
     ``reads``      groups that the page is made from: templates such as ``"events/{id}"``, or callables
                    ``(request, *args, **kwargs) -> iterable of str``.
     ``writes``     groups that other methods than GET and HEAD write. They are locked for those methods only.
@@ -270,8 +271,8 @@ class View:
             )
 
     def bypass(self, request: Any) -> str | None:
-        if self.options.timeout <= 0:
-            return "timeout 0"
+        if self.options.timeout < MILLISECOND:
+            return f"timeout {self.options.timeout:g}"
         if "HTTP_AUTHORIZATION" in request.META and "header:authorization" not in self.options.vary_on.items:
             return "request has Authorization"
         # A body, or another encoding of the query, would change the page and is not in its key.

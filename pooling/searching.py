@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import AsyncToSync, sync_to_async
 
-from . import conf, frames, runtime, steps
+from . import conf, containers, frames, runtime, steps
 from .cache import answers, frame, grace, near, validators, vary
 from .cache.answers import Looked
 from .cache.status import FAILED
@@ -122,7 +122,14 @@ class Search:
         if self.spare is not None:
             runtime.bodies().drop(self.spare.key, self.spare.page)
 
+    def tell_container(self, page: frame.Page) -> None:
+        """What calls this view has the page's fragments in it."""
+        around = containers.current()
+        if around is not None and page.reads:
+            around.contain(self.view.name, page.reads, page.created + page.ttl, page.vector[len(self.epochs) :])
+
     def response_of(self, page: frame.Page) -> Any:
+        self.tell_container(page)
         response = answers.answer(page, self.method)
         if self.nested:
             validators.withdraw(response)

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.http import HttpResponse
 
+from ..groups import read_epochs
 from ..store.protocol import Store, Vector
 from . import frame, keys
 from .stats import TOLD
@@ -23,7 +24,7 @@ class Looked:
     """What a look into the store found. ``key`` is where the answer stands or would stand; ``why`` is RFC 9211's
     word for a miss; ``skip``: the last answer could not be stored, do not queue for this one; ``mark``: what led from
     the base key to this one. ``old``: a page that counts no more; ``current`` if only its time is up, and nothing that
-    it was made from was written."""
+    it was made from was written. ``reads``: groups that fragments in the last answer read beside the view's own."""
 
     key: str
     page: frame.Page | None = None
@@ -32,6 +33,7 @@ class Looked:
     mark: frame.VaryMark | None = None
     old: frame.Page | None = None
     current: bool = False
+    reads: tuple[str, ...] = ()
 
 
 def look(store: Store, base: str, epochs: tuple[str, ...], request: Any) -> Looked:
@@ -45,11 +47,15 @@ def look(store: Store, base: str, epochs: tuple[str, ...], request: Any) -> Look
         found = store.fetch(key, epochs)
         entry = frame.decode(found.entry)
     if isinstance(entry, frame.Page):
-        current = entry.vector == found.vector
+        # Those of its fragments are known only now. Each value need only be found after this request began.
+        vector = found.vector + store.epochs(read_epochs(entry.reads)) if entry.reads else found.vector
+        current = entry.vector == vector
         if current and time.time() < entry.created + entry.ttl:
-            return Looked(key, entry, mark=mark)
-        return Looked(key, why="stale", old=entry, current=current)
-    return Looked(key, why=why, skip=isinstance(entry, frame.SkipMark))
+            return Looked(key, entry, mark=mark, reads=entry.reads)
+        return Looked(key, why="stale", old=entry, current=current, reads=entry.reads)
+    if isinstance(entry, frame.SkipMark):
+        return Looked(key, why=why, skip=not entry.reads, reads=entry.reads)
+    return Looked(key, why=why)
 
 
 def header_values(request: Any, names: tuple[str, ...]) -> list[tuple[str, str | None]]:
@@ -66,13 +72,15 @@ def save(
     ttl: float,
     vary: Iterable[str],
     *,
+    reads: tuple[str, ...] = (),
     grace: float = 0.0,
     cost: float = 0.0,
 ) -> bool:
     """Store an answer that may be stored, if the epochs still have the values of ``vector``; was it stored?
 
-    ``vary``: the request headers that tell it from other answers under the same base key. ``grace``: for how many
-    seconds the store keeps it after its ``ttl``. ``cost``: seconds that it took to make.
+    ``vary``: the request headers that tell it from other answers under the same base key. ``reads``: groups of its
+    fragments that the view does not declare; their epochs are the last of ``epochs``. ``grace``: for how many seconds
+    the store keeps it after its ``ttl``. ``cost``: seconds that it took to make.
     """
     key = base
     names = set(vary)
@@ -89,6 +97,7 @@ def save(
         created=time.time(),
         ttl=ttl,
         cost=cost,
+        reads=reads,
     )
     if names:
         ordered = tuple(sorted(names))

@@ -13,6 +13,7 @@ from .._names import closest
 from .vary import VaryOn
 
 FOREVER = 10 * 365 * 86400.0  # seconds; what timeout=None means to a store, which needs a number
+MILLISECOND = 0.001  # the shortest time for which a store keeps anything
 LEVELS = ("validated", "remote", "near")
 
 

@@ -25,7 +25,9 @@ from ._scripts import (
     ADVANCE,
     ANNOUNCE,
     ANNOUNCED,
+    COMMITTING,
     EPOCHS,
+    INVALIDATE,
     LOAD,
     LOOK,
     PARTIES,
@@ -180,11 +182,21 @@ class RedisStore:
     def epochs(self, names: Sequence[str]) -> Vector:
         return self.fetch("", names).vector if names else ()
 
-    def invalidate(self, names: Sequence[str]) -> None:
-        if not names:
-            return
+    def invalidate(self, names: Sequence[str], word: str = "") -> None:
+        if names:
+            self._renew(self._up(), names, word)
+
+    def committing(self, names: Sequence[str], word: str, seconds: float) -> None:
+        arguments = (word, _microseconds(seconds))
+        words = packed(names, self._epochs) + packed(arguments)
         try:
-            self._up().call(b"DEL", *self._epoch_keys(names))  # the next to read them makes new ones
+            self._up().run(COMMITTING, len(names), len(names) + len(arguments), words)
+        finally:
+            self._known.changed(names)
+
+    def _renew(self, wire: Wire, names: Sequence[str], word: str = "") -> None:
+        try:
+            wire.run(INVALIDATE, len(names), len(names) + 1, packed(names, self._epochs) + packed([word]))
         finally:
             self._known.changed(names)
 
@@ -301,10 +313,8 @@ class RedisStore:
         return self._wire
 
     def _pay(self, tickets: list[str], epochs: list[str]) -> None:
-        keys = self._epoch_keys(epochs)  # first: the next holder must have the new ones
-        for at in range(0, len(keys), _SCAN):
-            self._wire.call(b"DEL", *keys[at : at + _SCAN])
-        self._known.changed(epochs)
+        for at in range(0, len(epochs), _SCAN):  # first: the next holder must have the new ones
+            self._renew(self._wire, epochs[at : at + _SCAN])
         for ticket in tickets:
             _, told = self._run_on(self._wire, RELEASE, (), [ticket, self._mail.name])
             self._mail.deliver(told)
