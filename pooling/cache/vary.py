@@ -20,10 +20,11 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
 from django.utils import timezone, translation
 
 from .._names import closest
@@ -85,6 +86,11 @@ class VaryOn:
         return bool(self.callbacks) or any(item.startswith(_PERSONAL) for item in self.items)
 
     @cached_property
+    def nothing(self) -> bool:
+        """Is there nothing but the address by which pages differ?"""
+        return not self.items and not self.callbacks and self.query is None
+
+    @cached_property
     def headers(self) -> tuple[str, ...]:
         """The request headers by which an answer's ``Vary`` says this to other caches."""
         names = {item.removeprefix("header:") for item in self.items if item.startswith("header:")}
@@ -106,6 +112,8 @@ class VaryOn:
 
     def values(self, request: Any) -> Values:
         """The values for this request. Nothing is kept of what they touch: the visitor's things are put back."""
+        if self.nothing:
+            return NOTHING
         found: list[tuple[str, str | None]] = []
         for item in self.items:
             if item == "user":
@@ -123,6 +131,8 @@ class VaryOn:
 
     async def avalues(self, request: Any) -> Values:
         """`values` for async views: user and session are asked for without blocking."""
+        if self.nothing:
+            return NOTHING
         found: list[tuple[str, str | None]] = []
         for item in self.items:
             if item == "user":
@@ -177,6 +187,9 @@ class Values:
         return sorted(what for what in tracker.look() - declared if not _is_part(what, declared))
 
 
+NOTHING = Values()
+
+
 def _is_part(what: str, declared: set[str]) -> bool:
     """Does it belong to something larger that was declared?"""
     if what.startswith(_SESSION_KEY):
@@ -211,10 +224,21 @@ def advice(touched: Iterable[str], callbacks: Iterable[Callback] = ()) -> str:
 
 def locale() -> tuple[str | None, str | None]:
     """Active language and time zone, where the project uses them: always part of a key, as in cache_page."""
-    return (
-        translation.get_language() if settings.USE_I18N else None,
-        timezone.get_current_timezone_name() if settings.USE_TZ else None,
-    )
+    languages, zones = _uses()
+    return translation.get_language() if languages else None, timezone.get_current_timezone_name() if zones else None
+
+
+@cache  # to look at Django's settings takes 0.3 µs each time, and at these every request looks
+def _uses() -> tuple[bool, bool]:
+    return settings.USE_I18N, settings.USE_TZ
+
+
+def _forget(**kwargs: Any) -> None:
+    """Tests change settings in a running process."""
+    _uses.cache_clear()
+
+
+setting_changed.connect(_forget)
 
 
 def _item(item: Any) -> str:
