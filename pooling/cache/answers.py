@@ -127,7 +127,8 @@ def remaining(page: frame.Page) -> int:
 
 def age(page: frame.Page) -> str:
     """``Age``: seconds since the page was made (RFC 9111, section 5.1); clocks of machines may differ a little."""
-    return str(max(0, int(time.time() - page.created)))
+    seconds = int(time.time() - page.created)
+    return str(seconds) if seconds > 0 else "0"
 
 
 def status(response: Any, *parts: str, detail: str | None = None) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from types import NoneType
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpResponse
 from django.http.cookie import SimpleCookie
@@ -34,15 +34,14 @@ class Template:
         store = self._headers.copy()
         for pair in headers:
             store[pair[0].lower()] = pair
-        own = ResponseHeaders.__new__(ResponseHeaders)
-        own.__dict__ = {"_store": store}
-        state: dict[str, Any] = self._shared.copy()
-        state["headers"] = own
-        state["cookies"] = SimpleCookie()
-        state["_resource_closers"] = []
-        state["_container"] = [body]
+        own: Any = ResponseHeaders.__new__(ResponseHeaders)
+        own._store = store
+        response: Any = HttpResponse.__new__(HttpResponse)
+        response.__dict__.update(self._shared)
         if self._others:
-            state.update(copy.deepcopy(self._others))
-        response = HttpResponse.__new__(HttpResponse)
-        response.__dict__ = state
-        return response
+            response.__dict__.update(copy.deepcopy(self._others))
+        response.headers = own
+        response.cookies = SimpleCookie()
+        response._resource_closers = []
+        response._container = [body]
+        return cast(HttpResponse, response)
