@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from .cache import keys, vary
+from .cache import keys, locales, vary
 from .groups import Plan, read_epochs
 from .spec import Spec
 
@@ -46,7 +46,7 @@ class Addresses:
         """GroupError for reads that make none; SuspiciousOperation for a host that is not allowed."""
         meta = request.META
         query = meta.get("QUERY_STRING", "") if self._by_query else None
-        locale = vary.locale()
+        locale = locales.locale()
         kinds = (*map(type, args), *map(type, kwargs.values()))
         alike = None
         if self._remembers and _ALIKE.issuperset(kinds):

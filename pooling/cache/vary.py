@@ -20,11 +20,9 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
-from django.conf import settings
-from django.core.signals import setting_changed
 from django.utils import timezone, translation
 
 from .._names import closest
@@ -220,25 +218,6 @@ def advice(touched: Iterable[str], callbacks: Iterable[Callback] = ()) -> str:
         f"pooling.caching.vary_by({names[0]}, covers=[{', '.join(items)}]), if the page is the same for all visitors "
         f"for whom that returns the same"
     )
-
-
-def locale() -> tuple[str | None, str | None]:
-    """Active language and time zone, where the project uses them: always part of a key, as in cache_page."""
-    languages, zones = _uses()
-    return translation.get_language() if languages else None, timezone.get_current_timezone_name() if zones else None
-
-
-@cache  # to look at Django's settings takes 0.3 µs each time, and at these every request looks
-def _uses() -> tuple[bool, bool]:
-    return settings.USE_I18N, settings.USE_TZ
-
-
-def _forget(**kwargs: Any) -> None:
-    """Tests change settings in a running process."""
-    _uses.cache_clear()
-
-
-setting_changed.connect(_forget)
 
 
 def _item(item: Any) -> str:
