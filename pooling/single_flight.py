@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import sync_to_async
 
@@ -29,9 +29,6 @@ from .groups import plan, read_epochs
 from .searching import AGAIN, Search
 from .steps import REFUSED
 from .store.protocol import Vector, is_being_written
-
-if TYPE_CHECKING:
-    from .caching import View
 
 logger = logging.getLogger("pooling.cache")
 
@@ -56,15 +53,12 @@ def is_failure(response: Any) -> bool:
 class Pass(Search):
     """One request on its way through the cache."""
 
-    def __init__(self, view: View, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__(view, request, args, kwargs)
-        self.outcome = Outcome()
-        self.follows = 0
-        self.asked = self.began = time.monotonic()  # when it last began to wait; when the view was called
-        self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
-        self.marked = False
-        self.flight: Flight | None = None  # of this process: this request's own, or another's to wait for
-        self.rode = False
+    # A hit sets none of these.
+    follows = 0
+    started = False  # the view was called: what it raises is its own, even a StoreUnavailable
+    marked = False
+    flight: Flight | None = None  # of this process: this request's own, or another's to wait for
+    rode = False
 
     def follows_others(self) -> bool:
         """Does this request wait for who makes the same page? Not if there was an answer that could not be stored.
@@ -90,7 +84,7 @@ class Pass(Search):
         if self.may_attempt():
             return REFUSED
         steps.give_back_connections()
-        return self.arrived(flights.wait(flight, self.deadline - time.monotonic()))
+        return self.arrived(flights.wait(flight, self.left()))
 
     async def ride_async(self) -> Any:
         flight, self.flight = self.flight, None
@@ -98,7 +92,7 @@ class Pass(Search):
         if self.may_attempt():
             return REFUSED
         await sync_to_async(steps.give_back_connections, thread_sensitive=True)()
-        return self.arrived(await flights.wait_async(flight, self.deadline - time.monotonic()))
+        return self.arrived(await flights.wait_async(flight, self.left()))
 
     def arrived(self, landed: bool) -> Any:
         self.rode = not landed
@@ -121,6 +115,7 @@ class Pass(Search):
         typed = CONTENT_TYPE in vary_on.items or not self.may_store()
         self.learned = self.now.reads if self.may_store() and self.is_affordable(self.now.reads) else ()
         self.watched = self.epochs + read_epochs(self.learned)
+        self.outcome = Outcome()
         self.tracker = Tracker(self.request, hidden=hidden, selection=vary_on.query, typed=typed)
         self.container = containers.Container(self.view.name, self.tracker, self.watched)
         # What is not stored, as a view that another page's view calls, is a part of what contains it.
@@ -130,7 +125,7 @@ class Pass(Search):
     def run_arguments(self) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
         spec = self.view.reading
-        left = self.deadline - time.monotonic()
+        left = self.left()
         if self.collapsed and left <= 0:
             raise LockTimeout(
                 f"View {self.view.name!r} waited {self.view.patience():.3g} s for others who computed the same "
@@ -218,7 +213,7 @@ class Pass(Search):
         if spare is None or spare.good or self.marked or not self.may_store() or not self.may_hide_failure():
             return
         self.marked = True
-        page = dataclasses.replace(spare.page, failed=grace.wall())
+        page = spare.page._replace(failed=grace.wall())
         ttl = page.created + page.ttl + self.view.options.grace - page.failed
         try:
             with self.tracker.quiet():
@@ -274,7 +269,7 @@ class Pass(Search):
     def making(self) -> Iterator[None]:
         """Around the view."""
         self.started = True
-        self.began = time.monotonic()
+        self.began = time.monotonic()  # the view
         try:
             with moments.making(self.view.name):
                 yield

@@ -144,6 +144,10 @@ class Wire:
         """The answer to one command."""
         return self._call(command(*words))
 
+    def ask(self, request: bytes) -> Any:
+        """The answer to one command as it goes over the wire."""
+        return self._call(request)
+
     def connect(self, timeout: float) -> Line:
         """A connection of the caller's own, past the breaker. Raises `Trouble`."""
         deadline = time.monotonic() + timeout
