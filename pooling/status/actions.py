@@ -17,6 +17,7 @@ from ..breaking import break_lock
 from ..cache.invalidate import invalidate
 from ..errors import GroupError, StoreUnavailable
 from ..groups import validate
+from ..locks.report import place, who
 from ..store.protocol import Party
 from . import orders, shown
 from .access import View, operators_only
@@ -53,20 +54,20 @@ def break_(request: HttpRequest) -> HttpResponse:
             "note",
             "Nobody has that lock any more: it was given back, or another operator was faster. Nothing was done.",
         )
-    who, where, groups = shown.who(found), shown.place(found), _groups(found)
+    holder, where, groups = who(found.owner), place(found.owner), _groups(found)
     if request.method == "POST":
         logger.warning(
             "%r broke the lock of %r on %s, ticket %r: %s",
             user(request),
-            who,
+            holder,
             where,
             ticket,
             groups,
             extra={"ticket": ticket},
         )
-        return back("good", f"The lock was taken from {who}. Its view runs on; what it writes is refused.")
+        return back("good", f"The lock was taken from {holder}. Its view runs on; what it writes is refused.")
     lines = [
-        f"{who} on {where} has held {groups} for {span(found.seconds)}.",
+        f"{holder} ({where}) has held {groups} for {span(found.seconds)}.",
         "The next in the queue gets the groups. The view runs on, and its COMMIT is refused: one visitor gets an "
         "error, and nothing is left half written.",
     ]

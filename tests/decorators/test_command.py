@@ -42,7 +42,7 @@ def test_locks_as_a_table(held: Any) -> None:
     status, text = run("locks")
     assert status == 0
     head, line = text.splitlines()
-    assert head.split() == ["seconds", "ticket", "who", "groups"]
+    assert head.split() == ["for", "ticket", "who", "groups"]
     for word in ("holds", "with locked(…)", held._ticket, "accounts:IX accounts/7:X rates:S"):
         assert word in line
     assert run("locks", "accounts/7")[0] == 0
@@ -102,7 +102,7 @@ def test_a_waiter_is_not_broken(held: Any) -> None:
     wants = (("rates", Mode.X),)
     store.acquire(LockRequest("w.1", wants, 30.0, 30.0, owner={"view": "shop.views.rate", "host": "web", "pid": "7"}))
     try:
-        with pytest.raises(CommandError, match=r"shop\.views\.rate on web pid 7 \? only waits, for rates:X: it has no"):
+        with pytest.raises(CommandError, match=r"shop\.views\.rate \(web pid 7, \?\) only waits, for rates:X: it has"):
             run("break", "w.1")
         assert [party.ticket for party in store.parties()] == [held._ticket, "w.1"]
     finally:
@@ -144,4 +144,4 @@ def test_purge() -> None:
 def test_the_store_in_memory_is_said_to_be_this_process_only(settings: Any) -> None:
     said = io.StringIO()
     call_command("pooling", "invalidate", "a", stdout=io.StringIO(), stderr=said)
-    assert "sees its own locks" in said.getvalue()
+    assert "only this process is seen" in said.getvalue()
