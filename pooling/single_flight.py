@@ -26,6 +26,7 @@ from .errors import LockTimeout, PoolingError, StoreUnavailable
 from .flights import Flight, flights
 from .searching import AGAIN, Search
 from .steps import REFUSED
+from .trace import trace_of
 
 if TYPE_CHECKING:
     from .caching import View
@@ -181,8 +182,8 @@ class Pass(Search):
         return self.from_spare(f"fwd={self.why}", detail=FAILED if self.started else NOT_BEGUN)
 
     def fields(self, error: BaseException | None = None) -> dict[str, Any]:
-        """For the log. Django's own handlers want the request."""
-        about = {"request": self.request, "view": self.view.name, "groups": list(self.plan.reads)}
+        """For the log. Not the request itself: its words have the query."""
+        about = {"view": self.view.name, "trace": trace_of(self.request), "groups": list(self.plan.reads)}
         return about if error is None else {**about, "error": type(error).__name__}
 
     def may_hide_failure(self) -> bool:
