@@ -28,7 +28,7 @@ def test_a_run_moves_to_its_end_under_the_readers_eyes(visit: Visit, pictures: P
     assert seen[-1] == 100
     expect(results).to_be_focused()  # what is put in leaves the reader where she is
     assert page.locator("tbody tr.best").count() == 1
-    assert page.locator("polyline").count() == 8  # two schemes in four charts
+    assert page.locator(".chart .line").count() == 8  # two schemes in four charts
     page.screenshot(path=pictures / "lab run to its end.png", full_page=True)
     page.get_by_role("link", name="Another run").click()
     expect(page.locator(".lines li").first).to_contain_text("fastest: ")
