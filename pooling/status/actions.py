@@ -112,8 +112,8 @@ def drain(request: HttpRequest) -> HttpResponse:
         )
         return back(request, "good", f"The pool {name} {where} replaces its connections.{wait}")
     lines = [
-        f"The pool {name} {where} has {sum(pool['size'] for pool in found)} connections open, of which "
-        f"{sum(pool['busy'] for pool in found)} are in use.",
+        f"The pool {name} {where}: {sum(pool['size'] for pool in found)} open, "
+        f"{sum(pool['busy'] for pool in found)} of them in use.",
         "All are replaced: those that are idle now, the others when they come back. Nobody is interrupted.",
     ]
     return ask(request, "Drain this pool?", lines, "Drain the pool", {"pool": name, "process": process})

@@ -211,7 +211,7 @@ def test_a_pool_is_drained(own: bool, olga: Client, caplog: pytest.LogCaptureFix
 def test_another_process_is_told_to_drain(olga: Client, show: Show, redis_store: None) -> None:
     show(document(1, pools=[pool(size=3, busy=1)]), document(2, pools=[pool(size=4, busy=4)]))
     page = html.unescape(olga.get(DRAIN, {"pool": "default"}).content.decode())
-    assert "in all processes has 7 connections open, of which 5 are in use." in page
+    assert "The pool default in all processes: 7 open, 5 of them in use." in page
     kind, text = said(olga.post(DRAIN, {"pool": "default", "process": "web:2:abc"}))
     assert kind == "good"
     assert text.endswith("Other processes do it within 5 s.")
