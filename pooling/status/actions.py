@@ -46,7 +46,7 @@ def break_(request: HttpRequest) -> HttpResponse:
     held = (party for party in runtime.store().parties() if party.holding and party.ticket == ticket)
     found = next(held, None)
     if request.method == "POST" and found is not None:
-        found = break_lock(runtime.store(), ticket, by=f"{user(request)} (status page)")
+        found = break_lock(runtime.store(), ticket, by(request))
     if found is None:
         return back(
             request,
@@ -55,15 +55,6 @@ def break_(request: HttpRequest) -> HttpResponse:
         )
     holder, where, groups = who(found.owner), place(found.owner), _groups(found)
     if request.method == "POST":
-        logger.warning(
-            "%r broke the lock of %r on %s, ticket %r: %s",
-            user(request),
-            holder,
-            where,
-            ticket,
-            groups,
-            extra={"ticket": ticket},
-        )
         return back(request, "good", f"The lock was taken from {holder}. Its view runs on; what it writes is refused.")
     lines = [
         f"{holder} ({where}) has held {groups} for {span(found.seconds)}.",
@@ -86,7 +77,7 @@ def invalidate_(request: HttpRequest) -> HttpResponse:
         return back(request, "note", "POOLING['ENABLED'] is False: nothing is cached, so nothing was done.")
     if request.method == "POST":
         invalidate(group)
-        logger.warning("%r invalidated the group %r", user(request), group, extra={"groups": [group]})
+        logger.warning("%r invalidated %s", by(request), group, extra={"groups": [group]})
         return back(request, "good", f"Every page that was made from {group}, or from anything below it, is made anew.")
     lines = [
         f"Every page that was made from {group}, or from anything below it, is made anew when it is next asked for."
@@ -104,7 +95,7 @@ def drain(request: HttpRequest) -> HttpResponse:
     where = f"in process {process}" if process else "in all processes"
     if request.method == "POST":
         orders.drain(name, process or None)
-        logger.warning("%r drained the pool %r %s", user(request), name, where, extra={"pool": name})
+        logger.warning("%r drained the pool %r %s", by(request), name, where, extra={"pool": name})
         wait = (
             f" Other processes do it within {orders.lifetime() / 3:g} s."
             if runtime.store().shared and conf.settings().PUBLISH_SECONDS
@@ -122,9 +113,10 @@ def drain(request: HttpRequest) -> HttpResponse:
 # -- details
 
 
-def user(request: HttpRequest) -> str:
+def by(request: HttpRequest) -> str:
+    """Who does it, for the log and for whoever's lock is broken."""
     found: Any = getattr(request, "user", None)
-    return str(found.get_username())
+    return f"{found.get_username()} (status page)"
 
 
 def given(request: HttpRequest, name: str) -> str:

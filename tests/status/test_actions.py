@@ -80,7 +80,7 @@ def test_a_lock_is_broken_after_it_was_asked_about(olga: Client, caplog: pytest.
             held.check()
     (record,) = (one for one in caplog.records if one.name == "pooling.operate")
     assert record.levelno == logging.WARNING
-    for word in ("'olga' broke the lock of 'with locked(…)'", repr(ticket), "accounts/7 (writes)"):
+    for word in ("'olga (status page)' broke the lock of 'with locked(…)'", repr(ticket), "accounts/7"):
         assert word in record.getMessage()
 
 
@@ -154,7 +154,7 @@ def test_a_group_is_invalidated_after_it_was_asked_about(olga: Client, caplog: p
     assert visit() == 1
     assert said(olga.post(INVALIDATE, {"group": "events/7"}))[0] == "good"
     assert visit() == 2
-    assert "'olga' invalidated the group 'events/7'" in caplog.text
+    assert "'olga (status page)' invalidated events/7" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_pool_is_drained(own: bool, olga: Client, caplog: pytest.LogCaptureFix
     with connection.cursor() as cursor:
         cursor.execute("SELECT CONNECTION_ID()")
         assert cursor.fetchone() != before
-    assert "'olga' drained the pool 'default' in " in caplog.text
+    assert "'olga (status page)' drained the pool 'default' in " in caplog.text
 
 
 def test_another_process_is_told_to_drain(olga: Client, show: Show, redis_store: None) -> None:

@@ -11,6 +11,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -125,7 +126,8 @@ class Command(BaseCommand):
         def look() -> tuple[int, Any, str]:
             parties = [one for one in runtime.store().parties() if not groups or fleet.in_the_way(one, groups)]
             plain = [fleet.party_as_dict(party) for party in parties]
-            return int(not parties), plain, tables.parties(parties)
+            none = 1 if runtime.store().shared or settings.DEBUG else _CANNOT_TELL
+            return 0 if parties else none, plain, tables.parties(parties)
 
         self._show(look, **options)
 
@@ -139,7 +141,6 @@ class Command(BaseCommand):
                 f"{who(party.owner)} ({place(party.owner)}) only waits, for {tables.what(party)}: it has no lock that "
                 f"could be taken, and gives up by itself. Break the lock of whoever holds one of these groups."
             )
-        logger.warning("%s broke the lock with the ticket %r", myself(), ticket, extra={"ticket": ticket})
         self.stdout.write(
             f"Taken from {who(party.owner)} ({place(party.owner)}): {tables.what(party)}\n"
             f"Its view runs on; what it writes is refused at the COMMIT, or by the fence of the next holder."
@@ -148,8 +149,9 @@ class Command(BaseCommand):
     def invalidate(self, groups: Sequence[str], **options: Any) -> None:
         self._warn_about_memory()
         invalidate(*groups)
-        logger.warning("%s invalidated %s", myself(), ", ".join(groups), extra={"groups": list(groups)})
-        self.stdout.write(f"Invalidated: {', '.join(groups)}")
+        logger.warning("%r invalidated %s", myself(), ", ".join(groups), extra={"groups": list(groups)})
+        only = "" if runtime.store().shared else ", in this process only"
+        self.stdout.write(f"Invalidated{only}: {', '.join(groups)}")
 
     def warm(self, **options: Any) -> None:
         warm.run(self.stdout, self.stderr, **options)
@@ -164,6 +166,7 @@ class Command(BaseCommand):
                 f"fences of younger holders are still needed."
             )
         count = fences.purge(database, older_than)
+        logger.warning("%r deleted %d fences in %r", myself(), count, database, extra={})
         self.stdout.write(f"{count} {'fence' if count == 1 else 'fences'} deleted in {database!r}")
 
     def _warn_about_memory(self) -> None:
