@@ -60,6 +60,8 @@ def break_(request: HttpRequest) -> HttpResponse:
         f"{holder} ({where}) has held {groups} for {span(found.seconds)}.",
         "The next in the queue gets the groups. The view runs on, and its COMMIT is refused: one visitor gets an "
         "error, and nothing is left half written.",
+        "Until its transaction ends, the database keeps the rows that it has written from others. Does it hang in a "
+        "statement, end that there as well (KILL).",
     ]
     return ask(request, "Break this lock?", lines, "Break the lock", {"ticket": ticket})
 

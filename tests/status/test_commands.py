@@ -9,6 +9,8 @@ import os
 import pty
 import re
 import signal
+import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Iterator
@@ -154,6 +156,18 @@ def test_groups_and_views() -> None:
 def test_bad_options(words: tuple[str, ...]) -> None:
     with pytest.raises(CommandError, match=f"argument {words[0]}"):
         run("stats", *words)
+
+
+def test_options_of_django_may_stand_at_the_end() -> None:
+    publish(document(1))
+    plain, coloured = run("status", "--no-color", "-v", "0")[1], run("status", "--force-color")[1]
+    assert "\x1b[" not in plain
+    assert "\x1b[" in coloured
+    assert run("--force-color", "status")[1] == coloured  # where Django documents them
+    command = [sys.executable, "-m", "django", "pooling", "stats", "--settings", "tests.settings", "--skip-checks"]
+    environ = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert "Nothing was counted yet" in done.stdout, done.stderr
 
 
 class Terminal:

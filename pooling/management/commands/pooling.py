@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +46,7 @@ class Command(BaseCommand):
         def sub(name: str, function: Callable[..., None], text: str) -> ArgumentParser:
             made: ArgumentParser = parsers.add_parser(name, help=text, description=text)
             made.set_defaults(function=function)
+            _add_common(made)
             return made
 
         status = sub("status", self.status, f"Processes, pools, who has connections and groups, and problems. {_CODES}")
@@ -217,6 +218,15 @@ class Command(BaseCommand):
         return fleet.together(
             others, found.parties, shared=found.shared, store_error=found.store_error, strangers=found.strangers
         )
+
+
+def _add_common(parser: ArgumentParser) -> None:
+    """Django's own options at the end, where people type them: argparse knows them only before the inner command."""
+    for option in ("--settings", "--pythonpath"):
+        parser.add_argument(option, default=SUPPRESS, help=SUPPRESS)  # what stands before the command stays
+    for option in ("--traceback", "--no-color", "--force-color", "--skip-checks"):
+        parser.add_argument(option, action="store_true", default=SUPPRESS, help=SUPPRESS)
+    parser.add_argument("-v", "--verbosity", type=int, choices=range(4), default=SUPPRESS, help=SUPPRESS)
 
 
 def _seconds(text: str) -> float:
