@@ -63,7 +63,7 @@ def status(found: Mapping[str, Any], width: int | None, style: Any) -> str:
         f"pages: {percent(totals['hit_ratio'])} hits, {span(totals['saved_seconds'])} saved"
     ]
     if found["doubts"] or found["problems"]:
-        parts.append("\n".join(style.ERROR(f"! {_printable(one)}") for one in (*found["doubts"], *found["problems"])))
+        parts.append("\n".join(style.ERROR(f"! {_printable(one)}") for one in (*found["problems"], *found["doubts"])))
     else:
         parts.append(style.SUCCESS("No problems."))
     if found["processes"]:

@@ -34,7 +34,7 @@ def action(view: View) -> View:
         try:
             return view(request)
         except StoreUnavailable as error:
-            return back(request, "bad", f"Nothing was done. {error}")
+            return back(request, "bad", f"Not done, as far as can be told. {error}")
 
     return operators_only(require_http_methods(["GET", "HEAD", "POST"])(guarded))
 

@@ -36,7 +36,7 @@ def state(fleet: Fleet) -> str:
 def doubts(fleet: Fleet) -> list[str]:
     """Why not all processes of the site are seen, a sentence each; [] if they are."""
     if fleet.store_error:
-        return ["The store cannot be asked, so nothing is known of other processes."]
+        return ["Without the store nothing is known of other processes."]
     if not fleet.shared:
         return [MEMORY]
     if not conf.settings().PUBLISH_SECONDS:

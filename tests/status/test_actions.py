@@ -235,7 +235,7 @@ def test_a_store_that_is_down_is_said(path: str, olga: Client, show: Show, monke
         monkeypatch.setattr(type(runtime.store()), name, down)
     monkeypatch.setattr(orders, "drain", down)
     answer = olga.post(path, {"ticket": "t", "group": "a", "pool": "default"})
-    assert said(answer) == ("bad", "Nothing was done. Redis is away.")
+    assert said(answer) == ("bad", "Not done, as far as can be told. Redis is away.")
 
 
 def test_what_is_said_is_said_once(olga: Client) -> None:

@@ -113,9 +113,10 @@ class Command(BaseCommand):
             plain = found.as_dict()
             chosen = {"groups": tables.ranked(plain["groups"], sort)[:top], "views": plain["views"][:top]}
             text = tables.stats(plain, self._width(), self._style(), top=top, sort=sort)
-            text = "\n\n".join([*(self._style().ERROR(f"! {doubt}") for doubt in plain["doubts"]), text])
+            doubts = [plain["store_error"], *plain["doubts"]] if plain["store_error"] else plain["doubts"]
+            text = "\n\n".join([*(self._style().ERROR(f"! {doubt}") for doubt in doubts), text])
             code = _CANNOT_TELL if plain["state"] == verdict.UNKNOWN else _WELL
-            return code, {"doubts": plain["doubts"], **chosen}, text
+            return code, {"doubts": doubts, **chosen}, text
 
         self._show(look, **options)
 
