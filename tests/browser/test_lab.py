@@ -49,3 +49,15 @@ def test_whoever_comes_second_is_told_to_wait(visit: Visit) -> None:
     )
     assert (answer.status, "Another run is under way" in answer.text()) == (409, True)
     expect(alice.get_by_role("status")).to_have_text(re.compile("^Done: "), timeout=2 * DEADLINE)
+
+
+def test_a_run_is_stopped_under_the_readers_eyes(visit: Visit) -> None:
+    page = visit("alice")
+    page.goto("/lab/")
+    page.get_by_label(re.compile("^Seconds")).fill("60")
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_url("**/lab/runs/*/")
+    page.get_by_role("button", name="Stop this run").click()
+    expect(page.get_by_role("status")).to_have_text("The run ended early: It was stopped.")
+    expect(page.get_by_role("button", name="Stop this run")).to_have_count(0)
+    expect(page.locator("td", has_text="not measured")).to_have_count(4)
