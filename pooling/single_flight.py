@@ -29,6 +29,7 @@ from .groups import plan, read_epochs
 from .searching import AGAIN, Search
 from .steps import REFUSED
 from .store.protocol import Vector, is_being_written
+from .trace import trace_of
 
 logger = logging.getLogger("pooling.cache")
 
@@ -199,8 +200,8 @@ class Pass(Search):
         return self.from_spare(f"fwd={self.why}", detail=FAILED if self.started else NOT_BEGUN)
 
     def fields(self, error: BaseException | None = None) -> dict[str, Any]:
-        """For the log. Django's own handlers want the request."""
-        about = {"request": self.request, "view": self.view.name, "groups": list(self.plan.reads)}
+        """For the log. Not the request itself: its words have the query."""
+        about = {"view": self.view.name, "trace": trace_of(self.request), "groups": list(self.plan.reads)}
         return about if error is None else {**about, "error": type(error).__name__}
 
     def may_hide_failure(self) -> bool:

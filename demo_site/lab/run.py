@@ -30,6 +30,7 @@ from demo_site.lab.plan import Plan
 EVENTS = "events.jsonl"
 OUTPUT = "output.log"
 _DATABASE = "database"  # the name of the run's own, for as long as there is one
+STOPPING = "stopping"  # is there when somebody has asked for its end
 _ALIVE = "alive"  # locked for as long as the run's process lives
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 Say = Callable[[dict[str, Any]], None]
@@ -85,6 +86,19 @@ def alive(run: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def cancel(run: Path) -> bool:
+    """Ask the run in this folder to end: it cleans up, and says so as its last event. False if it is over already."""
+    pid = (run.parent / "lock").read_text()  # of the newest run; if this one lives, it is the newest
+    if not alive(run) or not pid.isdigit():
+        return False
+    (run / STOPPING).touch()
+    try:
+        os.kill(int(pid), signal.SIGTERM)
+    except ProcessLookupError:
+        return False  # it has just ended
+    return True
 
 
 def stop(folder: Path, seconds: float = 30.0) -> None:
