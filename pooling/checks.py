@@ -4,7 +4,7 @@ pooling.E001  POOLING is invalid: an unknown key, or a value of the wrong kind, 
 pooling.E002  A group template names an argument that its view does not have.
 pooling.E003  OPTIONS["pool"] of a database is invalid, or CONN_MAX_AGE is set beside a pool.
 pooling.E004  POOLING["CACHE_ALIAS"] names no cache, or one that cannot keep locks and versions.
-pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds no shared store.
+pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds nothing to claim a fence with.
 pooling.E006  A lock on get(), post(), … of a class-based view is inside the transaction of ATOMIC_REQUESTS.
 pooling.E007  A decorator ``transaction.atomic`` is outside the lock of the same view.
 pooling.E008  A decorator asks for groups that another one around it can never let it have.
@@ -20,6 +20,7 @@ pooling.W009  A decorated function calls another one that asks for groups agains
 pooling.W010  A decorator ``transaction.atomic`` is outside the lock of a function that answers no requests.
 pooling.W011  As E008, on a function that answers no requests: only a hold further out could make it work.
 pooling.W012  POOLING["ON_STORE_DOWN"] is "fence", but no view has fences: it does nothing.
+pooling.W013  STORE_BUDGET is so long that requests hang with Redis, or that leases run out meanwhile.
 pooling.W020  POOLING["GROUPS"] names a model of a database on another backend, whose writes nobody sees.
 """
 
@@ -42,6 +43,8 @@ from .store.redis import RedisStore
 MIDDLEWARE = "pooling.middleware.BusyMiddleware"
 ENGINES = ("pooling.backends.mysql", "pooling.backends.mysql_gis")
 SHORT_LEASE = 3.0  # seconds; a process may well stand still for one, renewing begins after a third of the lease
+LONG_BUDGET = 5.0  # seconds for which a visitor may wait for a Redis that hangs
+BUDGETS_IN_LEASE = 4  # a third of it goes by, and two attempts to renew it fit into the rest: see `conf.LEAST_LEASE`
 
 
 def _views() -> list[Any]:
@@ -76,6 +79,33 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def check_budget(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W013."""
+    try:
+        settings = conf.settings()
+    except ImproperlyConfigured:
+        return []  # E001 says so
+    if not settings.ENABLED or not _is_shared():
+        return []
+    budget = settings.STORE_BUDGET
+    lease = min([settings.LOCK_LEASE, *(spec.lease for _, spec in _views() if spec.lease is not None)])
+    if budget > LONG_BUDGET:
+        why = "when Redis hangs, each request that has just asked it waits for so long"
+    elif budget > lease / BUDGETS_IN_LEASE:
+        why = f"a lease of {lease:g} s can run out while one renewal is tried, and its holder loses its groups"
+    else:
+        return []
+    most = min(LONG_BUDGET, lease / BUDGETS_IN_LEASE)
+    return [
+        Warning(
+            f"POOLING['STORE_BUDGET'] is {budget:g} s: {why}.",
+            hint=f"Set it to {most:g} or less. Redis on the same network answers within milliseconds; 0.25 is plenty, "
+            f"and 1 where sentinels are asked first. Or raise the lease.",
+            id="pooling.W013",
+        )
+    ]
 
 
 def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -232,18 +262,9 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 )
             )
         try:
-            spec.aliases(view=True)
+            spec.check_fence(shared=shared, aliases=spec.aliases(view=True))
         except ImproperlyConfigured as error:
-            found.append(Error(f"{name_of(func)}: {error}", hint="Correct using=….", id="pooling.E005"))
-        if spec.fence and not shared:
-            found.append(
-                Error(
-                    f"{name_of(func)}: fence=True needs a lock store shared between processes; there is the "
-                    f"in-process one.",
-                    hint="Leave fence out, or let POOLING['CACHE_ALIAS'] name a django-redis alias.",
-                    id="pooling.E005",
-                )
-            )
+            found.append(Error(f"{name_of(func)}: {error}", hint="Correct using=… or fence=….", id="pooling.E005"))
     return found
 
 
@@ -296,7 +317,15 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 def register_all() -> None:
     """Called when the app is ready. Registering again changes nothing."""
-    for check in (check_settings, check_views, check_pools, check_middleware, check_sources, check_store_down):
+    for check in (
+        check_settings,
+        check_views,
+        check_pools,
+        check_middleware,
+        check_sources,
+        check_store_down,
+        check_budget,
+    ):
         register(check, "pooling")
     for check in (check_processes, check_redis, check_fences):
         register(check, "pooling", deploy=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, connections
-from django.http import HttpResponse
+from django.db import connection, connections, transaction
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -217,6 +217,21 @@ class TestWhatIsNotFenced:
         monkeypatch.setattr(MemoryStore, "shared", False)
         with pytest.raises(ImproperlyConfigured, match="fence"), locked(writes=["a"], fence=True):
             pass
+
+
+def test_a_fence_that_is_demanded_where_no_transaction_can_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    @transaction.non_atomic_requests
+    def view(request: HttpRequest) -> HttpResponse:
+        raise AssertionError("must not be called")
+
+    with pytest.raises(ImproperlyConfigured, match=r"fence=True.*this call opens none.*using="):
+        locked(writes=["a"], fence=True)(view)(RequestFactory().get("/"))
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+    with (
+        pytest.raises(ImproperlyConfigured, match=r"fence=True.*those on 'default' have none.*leave fence out"),
+        locked(writes=["a"], fence=True),
+    ):
+        raise AssertionError("must not be entered")
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_a_forked_child_publishes_for_itself(client):
             own = publisher.PREFIX + here.process_id()
             until(lambda: len(pids(fleet.look())) == 2 and own in runtime.store().announced())
             os.write(write, here.process_id().encode())
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - told below
             os.write(write, traceback.format_exc().encode())
         finally:
             os._exit(0)  # whatever happened: it must not go on with the tests
