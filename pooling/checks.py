@@ -11,7 +11,7 @@ pooling.E008  A decorator asks for groups that another one around it can never l
 pooling.W001  BusyMiddleware is not in MIDDLEWARE: a busy site answers 500 instead of 503.
 pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses locks.
 pooling.W003  (with --deploy) Locks and pages are in each process's own memory: it must be the only one.
-pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full.
+pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full, or does not tell whether it may.
 pooling.W005  (with --deploy) The Redis of locks and pages cannot be used: not reached, too old, wrong password.
 pooling.W006  (with --deploy) The table of fences is missing in a database that views write.
 pooling.W007  POOLING["GROUP_ORDER"] seems to misspell a group that views declare.
@@ -43,6 +43,7 @@ from .store.redis import RedisStore
 MIDDLEWARE = "pooling.middleware.BusyMiddleware"
 ENGINES = ("pooling.backends.mysql", "pooling.backends.mysql_gis")
 SHORT_LEASE = 3.0  # seconds; a process may well stand still for one, renewing begins after a third of the lease
+PROBED = "pooling"  # a group; nobody need have it
 LONG_BUDGET = 5.0  # seconds for which a visitor may wait for a Redis that hangs
 BUDGETS_IN_LEASE = 4  # a third of it goes by, and two attempts to renew it fit into the rest: see `conf.LEAST_LEASE`
 
@@ -66,7 +67,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not settings.ENABLED:
         return found
     try:
-        runtime.check_alias(settings.CACHE_ALIAS)
+        runtime.store()
     except ImproperlyConfigured as error:
         found.append(Error(str(error), hint="Correct POOLING['CACHE_ALIAS'] or CACHES.", id="pooling.E004"))
     if settings.LOCK_LEASE < SHORT_LEASE:
@@ -93,19 +94,15 @@ def check_budget(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     lease = min([settings.LOCK_LEASE, *(spec.lease for _, spec in _views() if spec.lease is not None)])
     if budget > LONG_BUDGET:
         why = "when Redis hangs, each request that has just asked it waits for so long"
-    elif budget > lease / BUDGETS_IN_LEASE:
-        why = f"a lease of {lease:g} s can run out while one renewal is tried, and its holder loses its groups"
+        hint = (
+            f"Set it to {LONG_BUDGET:g} or less: 0.25 is plenty on one network, and 1 where sentinels are asked first."
+        )
+    elif budget * BUDGETS_IN_LEASE > lease:
+        why = f"a lease of {lease:g} s can run out while it is being renewed, and its holder loses its groups"
+        hint = f"Set it to {lease / BUDGETS_IN_LEASE:g} or less, or the lease to {budget * BUDGETS_IN_LEASE:g} or more."
     else:
         return []
-    most = min(LONG_BUDGET, lease / BUDGETS_IN_LEASE)
-    return [
-        Warning(
-            f"POOLING['STORE_BUDGET'] is {budget:g} s: {why}.",
-            hint=f"Set it to {most:g} or less. Redis on the same network answers within milliseconds; 0.25 is plenty, "
-            f"and 1 where sentinels are asked first. Or raise the lease.",
-            id="pooling.W013",
-        )
-    ]
+    return [Warning(f"POOLING['STORE_BUDGET'] is {budget:g} s: {why}.", hint=hint, id="pooling.W013")]
 
 
 def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -140,7 +137,7 @@ def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not isinstance(store, RedisStore):
         return []
     try:
-        policy = store.eviction_policy()
+        store.parties([PROBED])
     except StoreUnavailable as error:
         return [
             Warning(
@@ -150,12 +147,18 @@ def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="pooling.W005",
             )
         ]
-    if not policy.startswith("allkeys"):
-        return []
+    try:
+        policy = store.eviction_policy()
+    except StoreUnavailable:  # the user may not ask for it
+        why = "Redis does not tell its maxmemory-policy. If it is one of 'allkeys-…':"
+    else:
+        if not policy.startswith("allkeys"):
+            return []
+        why = f"Redis has the maxmemory-policy {policy!r}:"
     return [
         Warning(
-            f"Redis has the maxmemory-policy {policy!r}: when its memory is full it may drop the lock table, and two "
-            f"who exclude each other would be let in together.",
+            f"{why} when its memory is full it may drop the lock table, and two who exclude each other would be let in "
+            f"together.",
             hint="Set maxmemory-policy to 'volatile-lru' or another that spares keys without an expiry: cached pages "
             "and versions have one, locks have none. With 'noeviction' nothing is stored when the memory is full.",
             id="pooling.W004",
