@@ -101,7 +101,7 @@ def steps(call: Call) -> Steps:
     open_frames: list[Frame] = []
     if enabled:
         manager = runtime.manager()
-        call.spec.check_fence(manager.store)
+        call.spec.check_fence(shared=manager.store.shared, aliases=aliases)
         plan = call.plan()
         inside_alone = any(isinstance(one.held, Alone) and one.held.covers(plan) for one in outer)
         covered = inside_alone or manager.covered(plan)
