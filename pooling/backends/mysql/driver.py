@@ -28,6 +28,8 @@ from .record import FORGET_MESSAGES, SessionRecord
 from .tcp import TcpKeepalive
 from .writes import Watch, WriteRecord
 
+Error, OperationalError = MySQLdb.Error, MySQLdb.OperationalError
+
 _CAPACITY = frozenset({1040, 1203, 1226})
 # 2005 is a name that does not resolve: mistyped or not, nobody answers, and every attempt asks the name server again.
 # 3032 is MySQL in offline mode, where an operator works on it.
@@ -99,11 +101,6 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
         key = id(self)
         _live[key] = weakref.ref(self, lambda _: _live.pop(key, None))
 
-    def lend(self, pool: Any) -> None:
-        """It is somebody's from here on, out of ``pool``."""
-        self.pool = pool
-        self.lent()
-
     # ----- cursors -----
     # A cursor may outlive its user's time with the connection, and would then speak on the next user's session.
 
@@ -151,7 +148,7 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
         # Cleared by store_result(): an interrupt anywhere between leaves a connection that nobody can use.
         self.pending = True
         try:
-            super().query(query)
+            BaseConnection.query(self, query)
         except MySQLdb.Error as error:
             self.pending = False
             self._failed(error)
@@ -188,7 +185,7 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
 
     def store_result(self) -> Any:
         try:
-            result = super().store_result()
+            result = BaseConnection.store_result(self)
         except MySQLdb.Error as error:
             # INSERT … RETURNING fails here: its columns come before the error. The server's is the end of the answer;
             # after the client library's own, 2000 to 2999, rows may be left.
@@ -211,7 +208,7 @@ class Connection(SessionRecord, BaseConnection):  # type: ignore[misc]
         # Refused by the client library while rows are unread; -1 says that nothing at all is left. Closing a cursor
         # comes along here, and it costs no round trip.
         try:
-            status = super().next_result()
+            status = BaseConnection.next_result(self)
         except MySQLdb.Error as error:
             if _code(error) != 2014:  # rows are unread: nothing is wrong with the connection
                 self._failed(error)
@@ -520,8 +517,7 @@ class MySQLDriver:
     def reset(self, conn: Connection) -> bool:
         # Most often there is nothing to do: `clean`, written out once more, for a call costs as much as all of it.
         if not (
-            conn._cursors
-            or conn.dirty
+            conn.dirty
             or conn.broken
             or conn.transaction
             or conn.pending
@@ -530,6 +526,8 @@ class MySQLDriver:
             or conn.fd < 0
             or conn.autocommits is conn.implicit
         ):
+            if conn._cursors:
+                conn.detach_cursors()
             return True
         if conn.streaming and not conn.pending and conn.open:
             conn.broken = conn.broken or not conn.read_to_the_end()
