@@ -19,7 +19,7 @@ from django.db.backends.signals import connection_created
 
 from pooling.backends.mysql import checkout, release
 from pooling.backends.mysql.base import DatabaseWrapper
-from pooling.backends.mysql.driver import Connection
+from pooling.backends.mysql.connection import Connection
 
 from .conftest import ask
 
@@ -88,6 +88,16 @@ DJANGOS: list[tuple[type, str]] = [
         @async_unsafe
         def cursor(self):
             return self._cursor()
+        """,
+    ),
+    (
+        BaseDatabaseWrapper,
+        """
+        def _cursor(self, name=None):
+            self.close_if_health_check_failed()
+            self.ensure_connection()
+            with self.wrap_database_errors:
+                return self._prepare_cursor(self.create_cursor(name))
         """,
     ),
     (
@@ -333,9 +343,23 @@ def test_receivers_see_a_connection_that_is_ready(make: Any) -> None:
     assert seen == [(DatabaseWrapper, wrapper, True, ((1,),))] * 2
 
 
-def test_what_the_driver_raises_is_djangos_error(make: Any) -> None:
+@pytest.mark.parametrize("method", ["cursor", "ensure_connection"])
+def test_what_the_driver_raises_is_djangos_error(make: Any, method: str) -> None:
     with pytest.raises(OperationalError):
-        make(PASSWORD="wrong").ensure_connection()
+        getattr(make(PASSWORD="wrong"), method)()
+
+
+@pytest.mark.parametrize("whose", ["class", "wrapper"])
+def test_no_cursor_past_who_guards_the_connection(make: Any, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper = make()
+    wrapper.connect()
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("not here")
+
+    monkeypatch.setattr(BaseDatabaseWrapper if whose == "class" else wrapper, "ensure_connection", refuse)
+    with pytest.raises(RuntimeError, match="not here"):
+        wrapper.cursor()
 
 
 @pytest.mark.parametrize(

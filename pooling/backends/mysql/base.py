@@ -27,12 +27,14 @@ from pooling.pool import ConnectionPool
 
 from .checkout import CheckingOut
 from .client import DatabaseClient
+from .connection import Connection
 from .creation import DatabaseCreation
-from .driver import Connection, MySQLDriver, plain
+from .driver import MySQLDriver
 from .fleet import budget
 from .identity import frozen, snapshot
 from .options import BackendOptions, credentials_of
 from .validation import DatabaseValidation
+from .watched import plain
 
 Key = tuple[Any, ...]
 

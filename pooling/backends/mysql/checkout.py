@@ -1,7 +1,9 @@
-"""How a wrapper gets its pooled connection: what Django's `connect` does, by a shorter way.
+"""How a wrapper gets its pooled connection: what Django's `cursor` and `connect` do, by a shorter way.
 
-Django's is made for connections that are opened now and then; a pooled one is checked out in every request. What is
+Django's are made for connections that are opened now and then; a pooled one is checked out in every request. What is
 written out here is what Django 5.2 to 6.1 do; a test compares it with the Django that is installed.
+`ensure_connection` stays Django's: what is put in its place in `BaseDatabaseWrapper` commonly calls the one of the
+wrapper, and would call itself.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from django.db.backends.base import base
 from django.db.backends.mysql import base as mysql
 from django.db.backends.signals import connection_created
 
-from .driver import Error
+from .connection import Error
 from .release import Releasing, djangos
 
 _CONNECT, _CURSOR, _ENSURE = djangos("connect"), djangos("cursor"), djangos("ensure_connection")
@@ -25,23 +27,24 @@ class CheckingOut(Releasing):
 
     def cursor(self) -> Any:
         if _get_running_loop() is None and mysql.DatabaseWrapper.cursor is _CURSOR:
-            return self._cursor()  # type: ignore[attr-defined]
+            return self._cursor()
         return super().cursor()
 
-    def ensure_connection(self) -> None:
-        # pytest-django keeps tests off the database by a function of its own in the place of Django's.
-        if _get_running_loop() is not None or mysql.DatabaseWrapper.ensure_connection is not _ENSURE:
-            super().ensure_connection()
-        elif self.connection is not None:
-            return
-        elif self.in_atomic_block and self.closed_in_transaction:
-            super().ensure_connection()  # which refuses
-        else:
+    def _cursor(self, name: Any = None) -> Any:
+        # Not past an `ensure_connection` of somebody else's: by one pytest-django keeps tests off the database.
+        if type(self).ensure_connection is not _ENSURE or "ensure_connection" in self.__dict__:
+            return super()._cursor(name)  # type: ignore[misc]
+        self.close_if_health_check_failed()
+        if self.connection is None:
+            if self.in_atomic_block and self.closed_in_transaction:
+                self.ensure_connection()  # which refuses
             try:
                 self.connect()
             except Error:
                 with self.wrap_database_errors:
                     raise
+        with self.wrap_database_errors:
+            return self._prepare_cursor(self.create_cursor(name))  # type: ignore[attr-defined]
 
     def connect(self) -> None:
         if (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError
 from django.db.backends.mysql import base as mysql
 
-from .driver import OperationalError
+from .connection import OperationalError
 
 if TYPE_CHECKING:
     from .release import Releasing

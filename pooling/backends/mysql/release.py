@@ -32,8 +32,8 @@ from django.utils.asyncio import async_unsafe
 
 from pooling.pool.state import COUNTS_REFERENCES
 
+from .connection import Connection, Error
 from .cursors import PooledCursor, ReleasingCursor
-from .driver import Connection, Error
 
 log = logging.getLogger("pooling.backends")
 
@@ -49,7 +49,6 @@ def _alone() -> int:
 # At most as without a tracer that reads the variables of `_alone`, which adds a reference before Python 3.13: with the
 # higher number a connection that its user refers to would go to the next one.
 _ALONE = min(_alone(), 4)
-
 
 _PARKED = object()
 
