@@ -144,4 +144,8 @@ class locked:
             if owner is self:
                 _entered.set(entered[:index] + entered[index + 1 :])
                 return block
-        raise RuntimeError("This `locked` was not entered in this context.")
+        raise RuntimeError(
+            "This `locked` was not entered in this context. Leave it in the thread or task that entered it: by one "
+            "`with` or `async with`, not by a fixture or a generator that ends in another task. What was entered "
+            "elsewhere stays held until that task is over, and for the lease after that."
+        )

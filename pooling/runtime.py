@@ -19,7 +19,7 @@ from . import conf, telling
 from ._forks import after_in_child
 from .cache.near import Bodies
 from .errors import StoreUnavailable
-from .locks.manager import LockManager, Options
+from .locks import LockManager, Options
 from .store.memory import MemoryStore
 from .store.protocol import Store
 from .store.redis import RedisStore

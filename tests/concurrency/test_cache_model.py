@@ -63,7 +63,7 @@ class Actor(greenlet.greenlet):
         self.sightings = grace.Sightings()
         self.manager = LockManager(world.steps)  # type: ignore[arg-type]
         self.manager._renewer = Quiet()  # type: ignore[assignment]
-        self.manager._nonce, self.manager._nonce_pid = name, os.getpid()
+        self.manager._tickets._nonce, self.manager._tickets.pid = name, os.getpid()
 
     def pause(self) -> None:
         if self.over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import gc
 import inspect
@@ -477,6 +478,14 @@ def test_a_model_is_no_value_of_a_group(lazy: bool) -> None:
         pay(value)
     with pytest.raises(GroupError, match=r"Pass its pk\."):
         group("accounts", value)
+
+
+def test_left_in_another_context_it_says_where_it_belongs() -> None:
+    lock, context = locked(writes=["a"], atomic=False), contextvars.Context()
+    context.run(lock.__enter__)
+    with pytest.raises(RuntimeError, match="Leave it in the thread or task that entered it"):
+        lock.__exit__(None, None, None)
+    context.run(lock.__exit__, None, None, None)
 
 
 def test_a_fence_needs_a_shared_store(settings: Any) -> None:
