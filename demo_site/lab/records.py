@@ -123,7 +123,8 @@ class Run:
             return "Stopping …"
         under_way = next((scheme for scheme in self.schemes if scheme.begun and scheme.result is None), None)
         if under_way is None:
-            return "Setting up the database …" if self.schemes[0].result is None else "Going on to the next scheme …"
+            left = sum(scheme.result is None for scheme in self.schemes)
+            return "Setting up …" if left == len(self.schemes) else "Going on …" if left else "Cleaning up …"
         return f"{'Measuring' if under_way.ticks else 'Setting up, visitors sign in'}: {under_way.title} …"
 
     @cached_property
@@ -160,6 +161,8 @@ def read(folder: Path) -> Run:
                 failure = event["why"]
             case "ended":
                 ended = True
-    died = not (lives or failure or ended)
     stopping = (folder / STOPPING).exists()
+    if stopping and not (lives or failure or ended):
+        failure = "It was stopped."  # before it could say so: it was only just starting
+    died = not (lives or failure or ended)
     return Run(folder.name, plan, tuple(schemes.values()), failure, ended, died, stopping)
