@@ -22,7 +22,7 @@ from . import conf, containers, hold, runtime
 from .addresses import Addresses
 from .cache import answers, keys, stats, vary
 from .cache.invalidate import invalidate
-from .cache.options import CacheOptions
+from .cache.options import MILLISECOND, CacheOptions
 from .cache.vary import vary_by
 from .errors import StoreUnavailable
 from .routes import READS
@@ -51,9 +51,10 @@ def locked_cache(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Cache a view's answers for as long as nobody writes what it reads.
 
-    ``timeout``    seconds, as in cache_page: None keeps a page until it is invalidated (ten years at most); 0 or less
-                   stores nothing, the view then runs under its locks only. (cache_page does the same with 0; of a
-                   negative number it makes a page that is old at once, and of None the alias's own time.)
+    ``timeout``    seconds, as in cache_page: None keeps a page until it is invalidated (ten years at most); 0 or less,
+                   and what is below a millisecond, stores nothing, the view then runs under its locks only. (cache_page
+                   does the same with 0; of a negative number it makes a page that is old at once, and of None the
+                   alias's own time.)
     ``reads``      groups that the page is made from: templates such as ``"events/{id}"``, or callables
                    ``(request, *args, **kwargs) -> iterable of str``.
     ``writes``     groups that other methods than GET and HEAD write. They are locked for those methods only.
@@ -180,10 +181,10 @@ class View:
             return self.run(self.spec, request, args, kwargs)
         if request.method not in ("GET", "HEAD"):
             return answers.status(self.run(self.spec, request, args, kwargs), "fwd=method")
-        at = Pass(self, request, args, kwargs)
-        if at.bypass:
+        if reason := self.bypass(request):
             response = self.run(self.reading, request, args, kwargs)
-            return answers.status(response, "fwd=bypass", detail=at.bypass)
+            return answers.status(response, "fwd=bypass", detail=reason)
+        at = Pass(self, request, args, kwargs)
         try:
             at.open(self.options.vary_on.values(request))
             answer = at.first_look()
@@ -213,10 +214,10 @@ class View:
             return await self.run_async(self.spec, request, args, kwargs)
         if request.method not in ("GET", "HEAD"):
             return answers.status(await self.run_async(self.spec, request, args, kwargs), "fwd=method")
-        at = Pass(self, request, args, kwargs)
-        if at.bypass:
+        if reason := self.bypass(request):
             response = await self.run_async(self.reading, request, args, kwargs)
-            return answers.status(response, "fwd=bypass", detail=at.bypass)
+            return answers.status(response, "fwd=bypass", detail=reason)
+        at = Pass(self, request, args, kwargs)
         try:
             at.open(await self.options.vary_on.avalues(request))
             answer = await at.first_look_async()
@@ -270,12 +271,13 @@ class View:
             )
 
     def bypass(self, request: Any) -> str | None:
-        if self.options.timeout <= 0:
-            return "timeout 0"
-        if "HTTP_AUTHORIZATION" in request.META and "header:authorization" not in self.options.vary_on.items:
+        if self.options.timeout < MILLISECOND:
+            return f"timeout {self.options.timeout:g}"
+        meta = request.META
+        if "HTTP_AUTHORIZATION" in meta and "header:authorization" not in self.options.vary_on.items:
             return "request has Authorization"
         # A body, or another encoding of the query, would change the page and is not in its key.
-        if request.META.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in request.META:
+        if meta.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in meta:
             return "request has a body"
         if request.encoding is not None and request.encoding.lower() != django_settings.DEFAULT_CHARSET.lower():
             return "request has an encoding of its own"
@@ -286,8 +288,8 @@ class View:
         return conf.settings().LOCK_WAIT if wait is None else wait
 
     def store(self) -> Any:
-        alias, wanted = self.options.cache, conf.settings().CACHE_ALIAS
-        if alias is not None and alias != wanted:
+        alias = self.options.cache
+        if alias is not None and alias != (wanted := conf.settings().CACHE_ALIAS):
             runtime.check_alias(alias)
             raise ImproperlyConfigured(
                 f"locked_cache(cache={alias!r}) on {self.name}: entries, versions and locks share one store, that of "

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from .groups import covers
+from .groups import covers, read_epochs
 from .store.protocol import Vector
 
 logger = logging.getLogger("pooling.cache")
@@ -38,37 +38,41 @@ class Container:
         self.epochs = epochs
         self.captured: dict[str, bytes] = {}
         self.contents: dict[str, str] = {}  # group: the fragment that was made from it
+        # Epochs of these, with the values that they had before the fragments were made; None, if that is not known of
+        # each of the fragments, or is not the same.
+        self.found: dict[str, bytes | None] = {}
         self.ends = math.inf  # seconds since 1970
 
     def capture(self, vector: Vector) -> None:
         """These values were read at the grant, before anything that the page shows."""
         self.captured = dict(zip(self.epochs, vector, strict=False))  # none, if the store is down
 
-    def contain(self, fragment: str, groups: Iterable[str], ends: float) -> None:
-        """There is a fragment in it that was made from ``groups`` and is good until ``ends``."""
+    def contain(self, fragment: str, groups: tuple[str, ...], ends: float, vector: Vector | None) -> None:
+        """There is a fragment in it that was made from ``groups`` and is good until ``ends``. ``vector``: the values
+        that ``read_epochs(groups)`` had before it was made; None if that is not known."""
         self.contents.update(dict.fromkeys(groups, fragment))
         self.ends = min(self.ends, ends)
+        names = read_epochs(groups)
+        values: Sequence[bytes | None] = (None,) * len(names) if vector is None else vector
+        for name, value in zip(names, values, strict=True):
+            if self.found.setdefault(name, value) != value:
+                self.found[name] = None
+
+    def vector(self, groups: tuple[str, ...]) -> Vector | None:
+        """The values that ``read_epochs(groups)`` had before anything of these was read for what is made here; None if
+        that is not known. Was any of them renewed since, then what is made here is old already."""
+        found = [self.captured.get(name) or self.found.get(name) for name in read_epochs(groups)]
+        known = tuple(value for value in found if value is not None)
+        return known if len(known) == len(found) else None
 
     def left(self) -> float:
         """Seconds for which all fragments in it are good."""
         return max(0.0, self.ends - time.time())
 
-    def undeclared(self, reads: Iterable[str]) -> list[str]:
-        """The groups of its fragments that ``reads`` does not cover. Written they would not make it a miss, so it must
-        not be stored; a warning says what to declare."""
+    def undeclared(self, reads: Iterable[str]) -> tuple[str, ...]:
+        """The groups of its fragments that ``reads`` does not cover: written they must make it a miss as well."""
         declared = tuple(reads)
-        missing = sorted(group for group in self.contents if not any(covers(read, group) for read in declared))
-        if missing:
-            warn_once(
-                self.name,
-                tuple(missing),
-                "%s is not stored: in it is the fragment %s, which reads %s. Declare it there, too: reads=[%s].",
-                self.name,
-                self.contents[missing[0]],
-                ", ".join(missing),
-                ", ".join(map(repr, (*declared, *missing))),
-            )
-        return missing
+        return tuple(sorted(group for group in self.contents if not any(covers(read, group) for read in declared)))
 
 
 _current: ContextVar[Container | None] = ContextVar("pooling_container", default=None)

@@ -4,6 +4,9 @@ There is no lock and no waiting for others: two requests may make the same fragm
 found counts only under the present versions of its groups. It is stored only if these had the same values before
 anything in it can have been read: at the grant of the page that it is in, or before the request began (`sightings`).
 Versions captured when the fragment is begun would prove nothing, since the view has read before.
+
+What contains a fragment, be it a page or another fragment, is made from its groups as well. With the fragment it hears
+of the versions under which that was made, if they are known, and is stored under these, too.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from django.urls import get_script_prefix, get_urlconf
 from django.utils.safestring import SafeString, mark_safe
 
 from . import conf, containers, frames, runtime, sightings
-from .cache import frame, keys, personal, vary
+from .cache import frame, keys, locales, personal
+from .cache.options import MILLISECOND
 from .containers import Container
 from .errors import StoreUnavailable
 from .groups import read_epochs
@@ -59,17 +63,17 @@ def render(declared: Declared, context: Any, body: Callable[[Any], str]) -> Safe
         _warn(declared, why)
     epochs = read_epochs(declared.groups)
     vector: Vector | None = None
-    if why is None and declared.timeout > 0:
+    if why is None and declared.timeout >= MILLISECOND:
         try:
-            found = runtime.store().fetch(key, epochs)
+            page, vector = _look_for(key, epochs, now)
         except StoreUnavailable as error:
             logger.debug("%s is rendered without the store: %s", declared.name, error, extra=_about(declared))
         else:
-            vector = found.vector
-            page = frame.decode(found.entry)
-            if isinstance(page, frame.Page) and page.vector == vector and now < page.created + page.ttl:
+            if page is not None:
                 if around is not None:
-                    around.contain(declared.name, declared.groups, page.created + page.ttl)
+                    ends = page.created + page.ttl
+                    around.contain(declared.name, declared.groups, ends, vector)
+                    around.contain(declared.name, page.reads, ends, page.vector[len(epochs) :])
                 return mark_safe(page.body.decode("utf-8", "surrogatepass"))
     proven = vector is not None and _known_before(around, epochs, vector)
     outer = None if around is None else around.tracker
@@ -83,14 +87,26 @@ def render(declared: Declared, context: Any, body: Callable[[Any], str]) -> Safe
             if not what.startswith("request."):  # the address is in every page's key, and a fragment has seen it itself
                 around.tracker.note(what)
         for group, fragment in inner.contents.items():
-            around.contain(fragment, (group,), inner.ends)
-        around.contain(declared.name, declared.groups, now + declared.timeout if declared.timeout > 0 else inner.ends)
-    if vector is not None and not _forbidden(declared, tracker, inner):
+            around.contain(fragment, (group,), inner.ends, inner.vector((group,)))
+        ends = now + declared.timeout if declared.timeout > 0 else inner.ends
+        around.contain(declared.name, declared.groups, ends, vector if proven else None)
+    if vector is not None and not _forbidden(declared, tracker):
         if proven:
-            _store(declared, key, text, min(declared.timeout, inner.left()), epochs, vector)
+            _store(declared, key, text, inner, epochs, vector)
         else:
             _look(declared, epochs, vector)
     return mark_safe(text)
+
+
+def _look_for(key: str, epochs: tuple[str, ...], now: float) -> tuple[frame.Page | None, Vector]:
+    """The entry, if it counts, and the values of the epochs. StoreUnavailable."""
+    store = runtime.store()
+    found = store.fetch(key, epochs)
+    page = frame.decode(found.entry)
+    if not isinstance(page, frame.Page) or now >= page.created + page.ttl:
+        return None, found.vector
+    vector = found.vector + store.epochs(read_epochs(page.reads))
+    return (page if page.vector == vector else None), found.vector
 
 
 def _identity(declared: Declared, context: Any) -> tuple[keys.Part, ...]:
@@ -105,7 +121,7 @@ def _identity(declared: Declared, context: Any) -> tuple[keys.Part, ...]:
         declared.groups,
         address,
         (get_script_prefix(), str(get_urlconf())),
-        vary.locale(),
+        locales.locale(),
         formats,
     )
 
@@ -115,7 +131,7 @@ def _known_before(around: Container | None, epochs: tuple[str, ...], vector: Vec
     return tuple(captured.get(name) for name in epochs) == vector or sightings.before_request(epochs, vector)
 
 
-def _forbidden(declared: Declared, tracker: Any, inner: Container) -> bool:
+def _forbidden(declared: Declared, tracker: Any) -> bool:
     touched = sorted(tracker.touched - declared.covered)
     if touched:
         _warn(
@@ -123,7 +139,7 @@ def _forbidden(declared: Declared, tracker: Any, inner: Container) -> bool:
             f"it touched {', '.join(touched)}, which its vary_on does not tell apart. Add for instance "
             f"vary_on=user.pk, vary_on=request.session.KEY or vary_on=request.path, or take it out of the fragment",
         )
-    return bool(touched) or tracker.session_modified or bool(inner.undeclared(declared.groups))
+    return bool(touched) or tracker.session_modified
 
 
 def _look(declared: Declared, epochs: tuple[str, ...], vector: Vector) -> None:
@@ -140,15 +156,21 @@ def _look(declared: Declared, epochs: tuple[str, ...], vector: Vector) -> None:
         )
 
 
-def _store(declared: Declared, key: str, text: str, ttl: float, epochs: tuple[str, ...], vector: Vector) -> None:
+def _store(declared: Declared, key: str, text: str, inner: Container, epochs: tuple[str, ...], vector: Vector) -> None:
+    reads = inner.undeclared(declared.groups)
+    others = inner.vector(reads)
+    if others is None:
+        return  # those have looked, so that the next request knows their versions
+    epochs, vector = epochs + read_epochs(reads), vector + others
+    ttl = min(declared.timeout, inner.left())
     data = text.encode("utf-8", "surrogatepass")
     most = conf.settings().ENTRY_BYTES
     if len(data) > most:
         _warn(declared, f"it has {len(data)} bytes, above POOLING['ENTRY_BYTES'], {most}")
         return
-    if ttl <= 0:
+    if ttl < MILLISECOND:
         return
-    page = frame.Page(200, "", (), data, vector, time.time(), ttl)
+    page = frame.Page(200, "", (), data, vector, time.time(), ttl, reads=reads)
     _after_commits(functools.partial(_put, declared.name, key, frame.encode(page), ttl, epochs, vector))
 
 

@@ -13,23 +13,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import sync_to_async
 
 from . import conf, containers, frames, moments, steps
 from .cache import answers, frame, grace, storable, validators
 from .cache.environ import CONTENT_TYPE
+from .cache.options import MILLISECOND
 from .cache.status import FAILED, NOT_BEGUN
 from .cache.tracking import Tracker
-from .errors import LockTimeout, PoolingError, StoreUnavailable
+from .errors import GroupError, LockTimeout, PoolingError, StoreUnavailable
 from .flights import Flight, flights
+from .groups import plan, read_epochs
 from .searching import AGAIN, Search
 from .steps import REFUSED
+from .store.protocol import Vector, is_being_written
 from .trace import trace_of
-
-if TYPE_CHECKING:
-    from .caching import View
 
 logger = logging.getLogger("pooling.cache")
 
@@ -54,15 +54,12 @@ def is_failure(response: Any) -> bool:
 class Pass(Search):
     """One request on its way through the cache."""
 
-    def __init__(self, view: View, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__(view, request, args, kwargs)
-        self.outcome = Outcome()
-        self.follows = 0
-        self.asked = self.began = time.monotonic()  # when it last began to wait; when the view was called
-        self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
-        self.marked = False
-        self.flight: Flight | None = None  # of this process: this request's own, or another's to wait for
-        self.rode = False
+    # A hit sets none of these.
+    follows = 0
+    started = False  # the view was called: what it raises is its own, even a StoreUnavailable
+    marked = False
+    flight: Flight | None = None  # of this process: this request's own, or another's to wait for
+    rode = False
 
     def follows_others(self) -> bool:
         """Does this request wait for who makes the same page? Not if there was an answer that could not be stored.
@@ -88,7 +85,7 @@ class Pass(Search):
         if self.may_attempt():
             return REFUSED
         steps.give_back_connections()
-        return self.arrived(flights.wait(flight, self.deadline - time.monotonic()))
+        return self.arrived(flights.wait(flight, self.left()))
 
     async def ride_async(self) -> Any:
         flight, self.flight = self.flight, None
@@ -96,7 +93,7 @@ class Pass(Search):
         if self.may_attempt():
             return REFUSED
         await sync_to_async(steps.give_back_connections, thread_sensitive=True)()
-        return self.arrived(await flights.wait_async(flight, self.deadline - time.monotonic()))
+        return self.arrived(await flights.wait_async(flight, self.left()))
 
     def arrived(self, landed: bool) -> Any:
         self.rode = not landed
@@ -117,8 +114,11 @@ class Pass(Search):
         """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
         hidden, vary_on = validators.HIDDEN if self.may_store() else (), self.view.options.vary_on
         typed = CONTENT_TYPE in vary_on.items or not self.may_store()
+        self.learned = self.now.reads if self.may_store() and self.is_affordable(self.now.reads) else ()
+        self.watched = self.epochs + read_epochs(self.learned)
+        self.outcome = Outcome()
         self.tracker = Tracker(self.request, hidden=hidden, selection=vary_on.query, typed=typed)
-        self.container = containers.Container(self.view.name, self.tracker, self.epochs)
+        self.container = containers.Container(self.view.name, self.tracker, self.watched)
         # What is not stored, as a view that another page's view calls, is a part of what contains it.
         with self.tracker, containers.entered(self.container if self.may_store() else containers.current()):
             yield
@@ -126,7 +126,7 @@ class Pass(Search):
     def run_arguments(self) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
         spec = self.view.reading
-        left = self.deadline - time.monotonic()
+        left = self.left()
         if self.collapsed and left <= 0:
             raise LockTimeout(
                 f"View {self.view.name!r} waited {self.view.patience():.3g} s for others who computed the same "
@@ -134,7 +134,10 @@ class Pass(Search):
             )
         if self.collapsed or self.rode:
             spec = dataclasses.replace(spec, wait=max(left, 0.0))
-        given: dict[str, Any] = {"watches": self.epochs}
+        if self.learned:
+            # As if the view had declared them: their writers wait, and are waited for.
+            spec = dataclasses.replace(spec, reads=(*spec.reads, self.groups_of_fragments))
+        given: dict[str, Any] = {"watches": self.watched}
         if self.may_store():
             given["after_commit"] = self.keep
             attempt = given["attempt"] = self.may_attempt()
@@ -142,6 +145,21 @@ class Pass(Search):
                 given["follow"] = self.resource
                 given["on_follow"] = lambda: FOLLOWED
         return {"spec": spec, **given}
+
+    def groups_of_fragments(self, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+        return self.learned
+
+    def is_affordable(self, groups: tuple[str, ...]) -> bool:
+        """May one request read these as well?"""
+        try:
+            if groups:
+                plan((*self.plan.reads, *groups), (), {})
+        except GroupError as error:
+            containers.warn_once(
+                self.view.name, (), "%s is not stored because of the fragments in it: %s", self.view.name, error
+            )
+            return False
+        return True
 
     def answered(self, response: Any) -> Any:
         """The answer, after what the run of the view came to; AGAIN if it has to be run once more."""
@@ -196,7 +214,7 @@ class Pass(Search):
         if spare is None or spare.good or self.marked or not self.may_store() or not self.may_hide_failure():
             return
         self.marked = True
-        page = dataclasses.replace(spare.page, failed=grace.wall())
+        page = spare.page._replace(failed=grace.wall())
         ttl = page.created + page.ttl + self.view.options.grace - page.failed
         try:
             with self.tracker.quiet():
@@ -252,7 +270,7 @@ class Pass(Search):
     def making(self) -> Iterator[None]:
         """Around the view."""
         self.started = True
-        self.began = time.monotonic()
+        self.began = time.monotonic()  # the view
         try:
             with moments.making(self.view.name):
                 yield
@@ -266,29 +284,49 @@ class Pass(Search):
         """After COMMIT and before the unlock: store the answer, or leave a mark that it cannot be."""
         if response is FOLLOWED:
             return
-        outcome = self.outcome
-        outcome.why = why = self.why_not(response)
-        options = self.view.options
-        if why is None:
-            outcome.stored = self.save(held, response)
-            if outcome.stored:
-                outcome.size = len(response.content)
-                self.forget_spare()
-                return
-            if self.store.epochs(self.epochs) != held.vector:
-                outcome.why = "changed meanwhile"
-                return  # the next one may well be stored
-            outcome.why = why = "too large for the store"
+        mark = self.try_to_store(held.vector[: len(self.epochs)], response)
+        if mark is None:
+            return
+        self.outcome.why = mark.why
         if is_failure(response) and self.may_hide_failure():
             self.mark_failed()
             return  # a mark in its place would take the old page away
         now = self.look()
         if now.page is not None:
             return  # another computed beside this one and could store it: its page is worth more than the mark
-        ttl = min(options.timeout, SKIP_SECONDS)
-        self.store.put(now.key, frame.encode(frame.SkipMark(why)), ttl, (), ())
+        ttl = min(self.view.options.timeout, SKIP_SECONDS)
+        self.store.put(now.key, frame.encode(mark), ttl, (), ())
 
-    def save(self, held: Any, response: Any) -> bool:
+    def try_to_store(self, vector: Vector, response: Any) -> frame.SkipMark | None:
+        """Store the answer, under ``vector`` and the epochs of its fragments; or return the mark to leave in its place.
+        None as well if there is to be none: the next answer may be stored."""
+        outcome = self.outcome
+        reads = self.container.undeclared(self.plan.reads)
+        why = self.why_not(response)
+        if why is None and not self.is_affordable(reads):
+            why = f"fragments read {len(reads)} groups, too many"
+        if why is not None:
+            return frame.SkipMark(why)
+        others = self.container.vector(reads)
+        if others is None:
+            # Under their locks the next answer will be stored. Did this one have some, then they are others each time.
+            return frame.SkipMark(f"fragments read {', '.join(reads)}", () if self.learned else reads)
+        ttl = min(self.view.options.timeout, self.container.left())
+        if ttl < MILLISECOND:
+            outcome.why = "the time of a fragment in it was up"
+            return None
+        names, vector = self.epochs + read_epochs(reads), vector + others
+        outcome.stored = self.save(names, vector, response, ttl, reads)
+        if outcome.stored:
+            outcome.size = len(response.content)
+            self.forget_spare()
+            return None
+        if is_being_written(vector) or self.store.epochs(names) != vector:
+            outcome.why = "changed meanwhile"
+            return None
+        return frame.SkipMark("too large for the store")
+
+    def save(self, epochs: tuple[str, ...], vector: Vector, response: Any, ttl: float, reads: tuple[str, ...]) -> bool:
         vary_on = self.view.options.vary_on
         names = storable.vary_names(response.get("Vary", ""))  # before ours, whose values are in the base key
         if conf.settings().ETAGS:
@@ -297,12 +335,13 @@ class Pass(Search):
             return answers.save(
                 self.store,
                 self.base,
-                self.epochs,
-                held.vector,
+                epochs,
+                vector,
                 self.request,
                 response,
-                min(self.view.options.timeout, self.container.left()),
+                ttl,
                 names,
+                reads=reads,
                 grace=self.view.options.grace,
                 cost=time.monotonic() - self.began,
             )
@@ -318,8 +357,6 @@ class Pass(Search):
         if touched:
             self.view.warn(touched)
             return f"touched {', '.join(touched)}"
-        if missing := self.container.undeclared(self.plan.reads):
-            return f"fragments read {', '.join(missing)}"
         if self.tracker.session_modified:
             return "session modified"
         return None

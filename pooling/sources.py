@@ -4,15 +4,17 @@ The backend tells which tables a transaction wrote, just before its COMMIT and j
 else happens (``on_commit``, the answer), the epochs of their groups are renewed. No lock is needed: a page made from
 the state before was made under older epochs, since a page's epochs are captured before its snapshot.
 
-A process that dies between its COMMIT and the renewal leaves pages stale until their timeout: what must not be so is
-written in a hold, whose grant renews as well. A hold that writes the group renews it by itself, at its release. In a
-test case, whose transaction never ends, the renewal is an ``on_commit`` callback, as `invalidate` is.
+Before it the store is told that they are being written: then no page is found or stored under them until the renewal,
+and if the process dies before that, `LOCK_LEASE` later they are new all the same. A hold that writes the group renews
+it by itself, at its grant and at its release. In a test case, whose transaction never ends, the renewal is an
+``on_commit`` callback, as `invalidate` is.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -139,21 +141,35 @@ class Renewal:
 
     def __enter__(self) -> Renewal:
         self.groups = self.sources.undeclared(self.names)
+        self.word = os.urandom(8).hex()
+        if self.groups:
+            _announce(self.groups, self.word)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         # A hold may have ended meanwhile, in the context that this one inherited it from.
         groups = tuple(sorted({*self.groups, *self.sources.undeclared(self.names)}))
         if groups:
-            _renew(groups)
+            _renew(groups, self.word)
 
 
-def _renew(groups: tuple[str, ...]) -> None:
+def _announce(groups: tuple[str, ...], word: str) -> None:
+    """From here on nothing made from the groups is stored or found, until they are renewed or this process has been
+    dead for as long as a lock outlives its holder."""
+    try:
+        runtime.store().committing(write_epochs(groups), word, conf.settings().LOCK_LEASE)
+    except StoreUnavailable as error:
+        logger.debug("%s are committed without a word before: %s", ", ".join(groups), error)
+    except Exception:
+        logger.exception("That %s are being committed could not be said", ", ".join(groups))
+
+
+def _renew(groups: tuple[str, ...], word: str = "") -> None:
     epochs = write_epochs(groups)
     try:
         store = runtime.store()
         try:
-            store.invalidate(epochs)
+            store.invalidate(epochs, word)
         except StoreUnavailable as error:
             store.later(None, epochs)
             logger.warning(

@@ -109,6 +109,11 @@ class _Request:
     headers: Mapping[str, str]
 
     def make(self, page: Page) -> Warmed:
+        """Twice, if the first answer could not be stored because its fragments were not known."""
+        warmed = self.once(page)
+        return self.once(page) if warmed.why.startswith("fragments read") else warmed
+
+    def once(self, page: Page) -> Warmed:
         began = time.perf_counter()
         try:
             answer = _Answer()

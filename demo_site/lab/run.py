@@ -124,7 +124,9 @@ def stop(folder: Path, seconds: float = 30.0) -> None:
 
 @contextmanager
 def _database(folder: Path) -> Iterator[str]:
-    """A new database that is dropped afterwards, and by the next run where a run was killed before it could."""
+    """A new database, dropped afterwards with what Redis has under its name, and by the next run where a run was killed
+    before it could."""
+    from django.core.cache import caches
     from django.db import connection
 
     from demo_site.run import create_database
@@ -134,6 +136,9 @@ def _database(folder: Path) -> Iterator[str]:
         if name.startswith(own_servers.WORKLOAD):
             with connection._nodb_cursor() as cursor:
                 cursor.execute(f"DROP DATABASE IF EXISTS {connection.ops.quote_name(name)}")
+            redis = caches["default"].client.get_client()
+            for key in redis.scan_iter(match=f"*{name}*", count=1000):
+                redis.unlink(key)
         note.unlink()
 
     for left in folder.parent.glob(f"*/{_DATABASE}"):

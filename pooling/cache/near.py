@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from typing import Any, TypeAlias
 
+from ..groups import read_epochs
 from ..store.protocol import Store
 from . import answers, frame, keys
 from .answers import Looked
@@ -24,6 +25,7 @@ class Bodies:
 
     OVERHEAD = 500  # bytes that Python needs around a page, its key and its place here, about
     PER_HEADER = 150
+    PER_GROUP = 60
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -77,7 +79,8 @@ class Bodies:
         if isinstance(value, frame.VaryMark):
             return self.OVERHEAD + len(key) + sum(map(len, value.names))
         headers = sum(self.PER_HEADER + len(name) + len(text) for name, text in value.headers)
-        return self.OVERHEAD + len(key) + len(value.body) + headers + 60 * len(value.vector)
+        fragments = sum(self.PER_GROUP + len(group) for group in value.reads)
+        return self.OVERHEAD + len(key) + len(value.body) + headers + fragments + 60 * len(value.vector)
 
 
 def look(bodies: Bodies, store: Store, base: str, epochs: tuple[str, ...], request: Any, *, pushed: bool) -> Looked:
@@ -89,13 +92,14 @@ def look(bodies: Bodies, store: Store, base: str, epochs: tuple[str, ...], reque
         # was made under the present epochs, for a request with equal values of all the headers that its Vary names.
         key = keys.vary_key(base, answers.header_values(request, found.names))
         found = bodies.get(key)
-    vector = store.known(epochs) if pushed else None
     if isinstance(found, frame.Page):
         if time.time() < found.created + found.ttl:
+            names = epochs + read_epochs(found.reads) if found.reads else epochs
+            vector = store.known(names) if pushed else None
             if vector is None:
-                vector = store.epochs(epochs)
+                vector = store.epochs(names)
             if vector == found.vector:
-                return Looked(key, found)
+                return Looked(key, found, reads=found.reads)
         bodies.drop(key, found)  # another process may have stored a newer one
     looked = answers.look(store, base, epochs, request)
     if looked.page is not None:

@@ -57,4 +57,4 @@ ACQUIRE, RELEASE, LOOK, RENEW, PARTIES = (
 ADVANCE, ANNOUNCE, ANNOUNCED, LOAD, SWAP = (
     _read(name) for name in ("advance", "announce", "announced", "load", "swap")
 )
-EPOCHS, PUT = (_read("_epochs", name) for name in ("epochs", "put"))
+COMMITTING, EPOCHS, INVALIDATE, PUT = (_read("_epochs", name) for name in ("committing", "epochs", "invalidate", "put"))

@@ -142,9 +142,12 @@ class MemoryStore:
         with self._mutex:
             return self._epochs.read(names)
 
-    def invalidate(self, names: Sequence[str]) -> None:
+    def invalidate(self, names: Sequence[str], word: str = "") -> None:
         with self._mutex:
             self._epochs.renew(names)
+
+    def committing(self, names: Sequence[str], word: str, seconds: float) -> None:
+        """Nothing need be done: whoever dies before he renews them takes this store along."""
 
     def known(self, names: Sequence[str]) -> Vector | None:
         return self.epochs(names)

@@ -17,6 +17,9 @@ from ..groups import Mode
 # Redis counts in doubles, which know all whole numbers up to 2**53. Below it is room for 2**40 grants more.
 TOKENS_END = 2**53 - 2**40
 
+# How the value of an epoch begins while `Store.committing` is in force; all others begin otherwise.
+COMMITTING = b"!"
+
 Wants = tuple[tuple[str, Mode], ...]
 Vector = tuple[bytes, ...]
 
@@ -86,6 +89,11 @@ class Found:
     vector: Vector
 
 
+def is_being_written(vector: Vector) -> bool:
+    """Is one of these the value of an epoch whose write is being committed? Nothing can be stored under it."""
+    return any(value.startswith(COMMITTING) for value in vector)
+
+
 def checked_token(token: int) -> int:
     """``token``; ValueError if a store cannot go on from there."""
     if not 0 <= token < TOKENS_END:
@@ -137,8 +145,15 @@ class Store(Protocol):
         """Current values. An epoch that is missing is set to a new random value first."""
         ...
 
-    def invalidate(self, names: Sequence[str]) -> None:
-        """Give each epoch a new random value."""
+    def invalidate(self, names: Sequence[str], word: str = "") -> None:
+        """Give each epoch a new random value. With the ``word`` that was given to `committing`, that is over."""
+        ...
+
+    def committing(self, names: Sequence[str], word: str, seconds: float) -> None:
+        """Somebody who has no lock is about to commit a write; ``word`` (hexadecimal digits) is his alone. What was
+        stored under these epochs counts no more, and nothing can be stored under them until he has renewed them with
+        `invalidate`, whoever renews them meanwhile. If he dies before that, ``seconds`` later they are renewed all the
+        same. A store that would die with him need do nothing."""
         ...
 
     def known(self, names: Sequence[str]) -> Vector | None:

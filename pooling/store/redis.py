@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from .._forks import after_in_child
@@ -25,7 +26,9 @@ from ._scripts import (
     ADVANCE,
     ANNOUNCE,
     ANNOUNCED,
+    COMMITTING,
     EPOCHS,
+    INVALIDATE,
     LOAD,
     LOOK,
     PARTIES,
@@ -35,6 +38,7 @@ from ._scripts import (
     SWAP,
     Script,
     bulk,
+    command,
     encode,
     packed,
 )
@@ -79,6 +83,8 @@ class RedisStore:
         self._owed = Owed(self._pay)
         self._pushes = Pushes(self._wire, self._epochs, self.tag + "beat", heartbeat=heartbeat, clock=clock)
         self._known = self._pushes.known
+        # Pages that are asked for are so again and again, and to pack the keys takes longer than to look it up.
+        self._question = lru_cache(maxsize=1024)(partial(_mget, self._entries, self._epochs))
         _stores.add(self)
 
     def _start_over(self) -> None:
@@ -180,11 +186,21 @@ class RedisStore:
     def epochs(self, names: Sequence[str]) -> Vector:
         return self.fetch("", names).vector if names else ()
 
-    def invalidate(self, names: Sequence[str]) -> None:
-        if not names:
-            return
+    def invalidate(self, names: Sequence[str], word: str = "") -> None:
+        if names:
+            self._renew(self._up(), names, word)
+
+    def committing(self, names: Sequence[str], word: str, seconds: float) -> None:
+        arguments = (word, _microseconds(seconds))
+        words = packed(names, self._epochs) + packed(arguments)
         try:
-            self._up().call(b"DEL", *self._epoch_keys(names))  # the next to read them makes new ones
+            self._up().run(COMMITTING, len(names), len(names) + len(arguments), words)
+        finally:
+            self._known.changed(names)
+
+    def _renew(self, wire: Wire, names: Sequence[str], word: str = "") -> None:
+        try:
+            wire.run(INVALIDATE, len(names), len(names) + 1, packed(names, self._epochs) + packed([word]))
         finally:
             self._known.changed(names)
 
@@ -204,7 +220,7 @@ class RedisStore:
         return found
 
     def _fetch(self, key: str, names: Sequence[str]) -> Found:
-        entry, *vector = self._up().call(b"MGET", self._entry_key(key), *self._epoch_keys(names))
+        entry, *vector = self._up().ask(self._question(key, tuple(names)))
         if None in vector:
             keys = bulk(self._entry_key(key)) + packed(names, self._epochs)
             entry, *vector = self._up().run(EPOCHS, 1 + len(names), 2 + len(names), keys + bulk(_nonce().encode()))
@@ -301,10 +317,8 @@ class RedisStore:
         return self._wire
 
     def _pay(self, tickets: list[str], epochs: list[str]) -> None:
-        keys = self._epoch_keys(epochs)  # first: the next holder must have the new ones
-        for at in range(0, len(keys), _SCAN):
-            self._wire.call(b"DEL", *keys[at : at + _SCAN])
-        self._known.changed(epochs)
+        for at in range(0, len(epochs), _SCAN):  # first: the next holder must have the new ones
+            self._renew(self._wire, epochs[at : at + _SCAN])
         for ticket in tickets:
             _, told = self._run_on(self._wire, RELEASE, (), [ticket, self._mail.name])
             self._mail.deliver(told)
@@ -346,6 +360,11 @@ class RedisStore:
             return None
         self._mail.forget(ticket)  # who asks once more gets what the table says then
         return pending.grant
+
+
+def _mget(entries: str, epochs: str, key: str, names: tuple[str, ...]) -> bytes:
+    """The command that brings the entry under ``key`` and the epochs of these names; the first two begin their keys."""
+    return command(b"MGET", encode(entries + key), *[encode(epochs + name) for name in names])
 
 
 def _nonce() -> str:

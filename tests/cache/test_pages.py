@@ -230,6 +230,18 @@ def test_head_takes_the_entry_of_get() -> None:
     assert "hit" in state(hit)
 
 
+@pytest.mark.parametrize("seconds", [0.0001, 0.00099])
+def test_less_than_a_store_can_keep_is_like_zero(seconds: float) -> None:
+    view = locked_cache(seconds, reads=["x"])(lambda request: HttpResponse("x"))
+    for _ in range(2):
+        assert state(view(RequestFactory().get("/"))) == f'pooling; fwd=bypass; detail="timeout {seconds:g}"'
+
+
+def test_a_millisecond_is_a_time() -> None:
+    view = locked_cache(0.001, reads=["x"])(lambda request: HttpResponse("x"))
+    assert state(view(RequestFactory().get("/"))) == STORED
+
+
 def test_zero_and_authorization_bypass() -> None:
     client = Client()
     assert [client.get("/zero").content for _ in range(2)] == [b"zero 1", b"zero 2"]

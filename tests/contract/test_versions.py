@@ -21,6 +21,20 @@ def test_invalidate_renews_only_what_is_named(store):
     assert store.epochs(["U:b"]) == (b,)
 
 
+def test_a_commit_without_a_lock(store):
+    names = ["U:a", "D:b"]
+    before = store.epochs(names)
+    store.put("k", b"before", 60, names, before)
+    store.committing(["U:a"], "a1", 60)
+    during = store.epochs(names)
+    store.invalidate(["U:a"], "a1")
+    after = store.fetch("k", names)
+    assert after.vector[0] not in (before[0], during[0])
+    assert after.vector[1] == before[1]
+    assert not store.put("k", b"during", 60, names, during)
+    assert store.put("k", b"after", 60, names, after.vector)
+
+
 def test_no_epoch_value_comes_twice(store):
     seen = set()
     for _ in range(2000):

@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 import MySQLdb
 import pytest
+import redis
 
 from demo_site.client import MIX, Visitor
 from demo_site.lab import pictures, records, waits
@@ -349,6 +350,25 @@ def test_the_command_measures_and_says_everything_as_json(folder: Path) -> None:
     assert max(event["connections"] for event in ticks) <= 2
     assert (measured["errors"], measured["sold_twice"], float(measured["money_astray"])) == ({}, 0, 0)
     assert not list(folder.glob("*/database"))
+
+
+def test_with_locks_and_pages_in_redis_nothing_of_them_is_left_there(folder: Path) -> None:
+    client = redis.Redis.from_url(os.environ["POOLING_REDIS_URL"])
+    options = ["--seconds", "60", "--visitors", "4", "--json"]
+    line = [sys.executable, "manage.py", "lab", "pooling_redis", *options]
+    lab = subprocess.Popen(line, env={**os.environ, **NO_SETTINGS}, stdout=subprocess.PIPE, text=True)
+    try:
+        (run,) = until(lambda: list(folder.glob("2*")), "the run begins")
+        name = database_of(run)
+        until(lambda: list(client.scan_iter(match=f"{{{name}}}:*")), "the site locks in Redis")
+        until(lambda: ask(f"SELECT 1 FROM {name}.pooling_fence"), "its writers claim their groups in the database")
+        lab.send_signal(signal.SIGINT)
+        said, _ = lab.communicate(timeout=DEADLINE)
+        assert '"errors": {}' in said or '"kind": "result"' not in said
+        assert not list(client.scan_iter(match=f"*{name}*"))
+    finally:
+        lab.kill()
+        lab.communicate()
 
 
 def test_the_command_refuses_in_one_line(folder: Path) -> None:

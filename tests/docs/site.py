@@ -45,8 +45,8 @@ def base() -> dict[str, Any]:
         "CACHES": {
             "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["POOLING_REDIS_URL"]}
         },
-        # A prefix for each process: pages do not see each other. A budget that a busy machine does not exceed either.
-        "POOLING": {"KEY_PREFIX": f"docs-{os.getpid()}", "STORE_BUDGET": 10},
+        # A prefix for each process: pages do not see each other. The longest budget without a warning.
+        "POOLING": {"KEY_PREFIX": f"docs-{os.getpid()}", "STORE_BUDGET": 5},
     }
 
 

@@ -137,8 +137,9 @@ def test_a_forked_child_publishes_for_itself(client):
             own = publisher.PREFIX + here.process_id()
             until(lambda: len(pids(fleet.look())) == 2 and own in runtime.store().announced())
             os.write(write, here.process_id().encode())
-        except BaseException:  # noqa: BLE001 - the parent says it
+        except BaseException:
             os.write(write, traceback.format_exc().encode())
+            raise
         finally:
             os._exit(0)  # whatever happened: it must not go on with the tests
     os.close(write)

@@ -95,15 +95,18 @@ def test_before_the_answer_to_commit_nothing_is_renewed_and_after_it_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order: list[str] = []
-    commit, renew = driver.Connection.commit, type(runtime.store()).invalidate
+    commit, store = driver.Connection.commit, type(runtime.store())
+
+    def noting(method: Any, what: str) -> Any:
+        return lambda self, names, *rest: (method(self, names, *rest), order.append(what))[0]
+
     monkeypatch.setattr(driver.Connection, "commit", lambda self: (commit(self), order.append("committed"))[0])
-    monkeypatch.setattr(
-        type(runtime.store()), "invalidate", lambda self, names: (renew(self, names), order.append("renewed"))[0]
-    )
+    monkeypatch.setattr(store, "committing", noting(store.committing, "committing"))
+    monkeypatch.setattr(store, "invalidate", noting(store.invalidate, "renewed"))
     with transaction.atomic():
         transaction.on_commit(lambda: order.append("on_commit"))
         Note.objects.create()
-    assert order == ["committed", "renewed", "on_commit"]
+    assert order == ["committing", "committed", "renewed", "on_commit"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -293,7 +293,7 @@ def test_a_hold_that_declares_it_does_it_alone(monkeypatch: pytest.MonkeyPatch) 
     from pooling import runtime
 
     told: list[Any] = []
-    monkeypatch.setattr(type(runtime.store()), "invalidate", lambda self, names: told.append(names))
+    monkeypatch.setattr(type(runtime.store()), "invalidate", lambda self, names, word: told.append(names))
     Note.objects.create(text="old")
     assert len(told) == 1
     Client().get("/declared")

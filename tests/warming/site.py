@@ -9,6 +9,7 @@ from typing import Any
 from django.conf.urls.i18n import i18n_patterns
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template import engines
 from django.urls import include, path, re_path
 from django.utils import translation
 from django.utils.decorators import method_decorator
@@ -78,6 +79,12 @@ def undeclared(request: HttpRequest) -> HttpResponse:
 
 
 @locked_cache(300, reads=["words"])
+def parts(request: HttpRequest) -> HttpResponse:
+    text = "{% load pooling %}{% locked_cache 300 reads='notes' %}a part{% endlocked_cache %}"
+    return HttpResponse(engines["django"].from_string(text).render())
+
+
+@locked_cache(300, reads=["words"])
 def meets(request: HttpRequest, number: int) -> HttpResponse:
     for call in entered:
         call()
@@ -136,6 +143,7 @@ urlpatterns = [
     path("async", asynchronous),
     path("people/<int:pk>", personal),
     path("undeclared", undeclared),
+    path("parts", parts),
     path("meets/<int:number>", meets),
     path("posted", require_POST(words)),
     path("fails", fails),
@@ -147,5 +155,5 @@ urlpatterns = [
 # What `--all` finds, in English.
 FIXED = [
     *("/", "/notes", "/shop/", "/shop/bare", "/50%25/gr%C3%B6%C3%9Fe~a,b", "/maybe", "/words", "/chosen"),
-    *("/greeting", "/varying", "/async", "/undeclared", "/posted", "/fails", "/en/hello"),
+    *("/greeting", "/varying", "/async", "/undeclared", "/parts", "/posted", "/fails", "/en/hello"),
 ]

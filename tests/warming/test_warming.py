@@ -208,6 +208,10 @@ def test_each_page_has_a_line(one: Note) -> None:
     assert last == "4 pages: 1 stored, 1 there already, 2 not in the cache"
 
 
+def test_a_page_whose_fragments_are_not_known_yet_is_asked_for_twice() -> None:
+    assert warmed("/parts")["/parts"]["state"] == "stored"
+
+
 @pytest.mark.parametrize(
     ("path", "status", "why"),
     [

@@ -1,4 +1,4 @@
--- Store an entry if the epochs that it depends on are unchanged.
+-- Store an entry if the epochs that it depends on are unchanged, and nobody commits a write of them.
 --
 -- KEYS 1 the entry  then the epochs
 -- ARGV 1 the entry's bytes  2 time to live, ms  then the epochs' values
@@ -7,7 +7,7 @@
 for from = 2, #KEYS, BATCH do
   local to = math.min(from + BATCH - 1, #KEYS)
   for i, value in ipairs(redis.call('MGET', unpack(KEYS, from, to))) do
-    if value ~= ARGV[from + i] then
+    if value ~= ARGV[from + i] or is_committing(value) then
       return 0
     end
   end
