@@ -98,6 +98,16 @@ class Run:
         return datetime.strptime(self.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
 
     @property
+    def latency(self) -> str:
+        """Milliseconds that are added to each round trip."""
+        return f"{self.plan.latency:g}"
+
+    @property
+    def seconds(self) -> str:
+        """For each scheme."""
+        return f"{self.plan.seconds:g}"
+
+    @property
     def progress(self) -> float:
         """From 0 to 1."""
         if self.ended:
