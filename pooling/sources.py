@@ -159,9 +159,11 @@ def _announce(groups: tuple[str, ...], word: str) -> None:
     try:
         runtime.store().committing(write_epochs(groups), word, conf.settings().LOCK_LEASE)
     except StoreUnavailable as error:
-        logger.debug("%s are committed without a word before: %s", ", ".join(groups), error)
+        about = {"groups": list(groups), "error": type(error).__name__}
+        logger.debug("%s are committed without a word before: %s", ", ".join(groups), error, extra=about)
     except Exception:
-        logger.exception("That %s are being committed could not be said", ", ".join(groups))
+        about = {"groups": list(groups)}
+        logger.exception("That %s are being committed could not be said", ", ".join(groups), extra=about)
 
 
 def _renew(groups: tuple[str, ...], word: str = "") -> None:

@@ -98,6 +98,16 @@ class Run:
         return datetime.strptime(self.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
 
     @property
+    def latency(self) -> str:
+        """Milliseconds that are added to each round trip."""
+        return f"{self.plan.latency:g}"
+
+    @property
+    def seconds(self) -> str:
+        """For each scheme."""
+        return f"{self.plan.seconds:g}"
+
+    @property
     def progress(self) -> float:
         """From 0 to 1."""
         if self.ended:
@@ -123,7 +133,8 @@ class Run:
             return "Stopping …"
         under_way = next((scheme for scheme in self.schemes if scheme.begun and scheme.result is None), None)
         if under_way is None:
-            return "Setting up the database …" if self.schemes[0].result is None else "Going on to the next scheme …"
+            left = sum(scheme.result is None for scheme in self.schemes)
+            return "Setting up …" if left == len(self.schemes) else "Going on …" if left else "Cleaning up …"
         return f"{'Measuring' if under_way.ticks else 'Setting up, visitors sign in'}: {under_way.title} …"
 
     @cached_property
@@ -160,6 +171,8 @@ def read(folder: Path) -> Run:
                 failure = event["why"]
             case "ended":
                 ended = True
-    died = not (lives or failure or ended)
     stopping = (folder / STOPPING).exists()
+    if stopping and not (lives or failure or ended):
+        failure = "It was stopped."  # before it could say so: it was only just starting
+    died = not (lives or failure or ended)
     return Run(folder.name, plan, tuple(schemes.values()), failure, ended, died, stopping)

@@ -60,4 +60,4 @@ def test_a_run_is_stopped_under_the_readers_eyes(visit: Visit) -> None:
     page.get_by_role("button", name="Stop this run").click()
     expect(page.get_by_role("status")).to_have_text("The run ended early: It was stopped.")
     expect(page.get_by_role("button", name="Stop this run")).to_have_count(0)
-    expect(page.locator("td", has_text="not measured")).to_have_count(4)
+    expect(page.locator("td", has_text="not measured").first).to_be_visible()

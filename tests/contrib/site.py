@@ -34,7 +34,7 @@ def impatient(request: HttpRequest, pk: int) -> HttpResponse:
     return html("got it")
 
 
-@locked(writes=["accounts/7"], wait=0.01, atomic=False)
+@locked(writes=["tokens"], wait=0.01, atomic=False)
 def reset(request: HttpRequest, token: str) -> HttpResponse:
     """Its path is a secret."""
     return html("got it")
@@ -64,9 +64,9 @@ urlpatterns = [
     path("note/<int:pk>/", note),
     path("pay/<int:pk>/", pay),
     path("impatient/<int:pk>/", impatient),
-    path("reset/<token>/", reset),
     path("whoami/", whoami),
     path("quiet/", quiet),
     path("anote/", anote),
     path("fails/", fails),
+    path("reset/<token>/", reset),
 ]

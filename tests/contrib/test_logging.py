@@ -108,7 +108,7 @@ def test_a_503(written: Written, settings: Any) -> None:
     client.cookies["theme"] = SECRET
     from .test_moments import in_thread
 
-    with locked(writes=["accounts/7"], atomic=False):
+    with locked(writes=["accounts/7", "tokens"], atomic=False):
         headers = {"X-Request-ID": "r-1"}
         in_thread(lambda: client.get("/impatient/7/", {"token": SECRET}, headers=headers)).join(20)
         in_thread(lambda: client.get(f"/reset/{SECRET}/", headers=headers)).join(20)

@@ -170,6 +170,9 @@ def test_a_run_without_a_process_has_died_unless_it_said_why_it_ended(tmp_path: 
     assert records.read(written(tmp_path / "a")).died
     stopped = records.read(written(tmp_path / "b", {"kind": "failed", "why": "It was stopped."}))
     assert (stopped.died, stopped.over, stopped.now) == (False, True, "The run ended early: It was stopped.")
+    (tmp_path / "a" / stopped.name / STOPPING).touch()  # by whom it was ended, before it could say anything
+    early = records.read(tmp_path / "a" / stopped.name)
+    assert (early.died, early.now) == (False, "The run ended early: It was stopped.")
     ended = records.read(written(tmp_path / "c", {"kind": "ended"}))
     assert (ended.died, ended.over, ended.progress) == (False, True, 1.0)
 
@@ -221,10 +224,11 @@ def test_it_is_said_what_is_being_set_up(tmp_path: Path) -> None:
     begins = {"kind": "begins", "scheme": "thread"}
     for number, (events, said) in enumerate(
         (
-            ((), "Setting up the database …"),
+            ((), "Setting up …"),
             ((begins,), "Setting up, visitors sign in: a connection per thread …"),
             ((begins, tick("thread", 0.5)), "Measuring: a connection per thread …"),
-            ((begins, result("thread", 9)), "Going on to the next scheme …"),
+            ((begins, result("thread", 9)), "Going on …"),
+            ((begins, result("thread", 9), result("pooling", 9)), "Cleaning up …"),
         )
     ):
         run = written(tmp_path / str(number), *events)

@@ -217,7 +217,7 @@ def test_a_test_that_leaves_a_lock_fails_and_the_next_one_has_none() -> None:
     assert result.errors == []
     ((failed, said),) = result.failures
     assert failed.id().endswith("Pages.test_a")
-    assert "Pages.test_a a lock is still held: 'with locked(…)' on" in said
+    assert "Pages.test_a a lock is still held: with locked(…) (" in said
     assert "'notes/7'" in said
     assert result.testsRun == 2
 

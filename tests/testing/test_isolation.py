@@ -98,8 +98,8 @@ def test_a_lock_that_is_left_fails_and_says_whose_it_is() -> None:
         with isolated("shop.tests.Pages.test_sale"):
             holds.__enter__()
     said = str(caught.value)
-    assert said.startswith("At the end of shop.tests.Pages.test_sale a lock is still held: 'with locked(…)' on ")
-    assert f"pid {os.getpid()}, thread MainThread" in said
+    assert said.startswith("At the end of shop.tests.Pages.test_sale a lock is still held: with locked(…) (")
+    assert f"pid {os.getpid()}, MainThread" in said
     assert "has had 'notes/7' for" in said
     assert "'notes'" not in said
     with isolated():  # and the next one begins without it
