@@ -180,7 +180,7 @@ class Multiplexed(RuleBasedStateMachine):
     def makes_something_private(self, at: int) -> None:
         user = self.users[at]
         if user.private is None and self.has_one(user):
-            ask(user.wrapper, f"CREATE TEMPORARY TABLE private_to_one SELECT {at} AS a")
+            ask(user.wrapper, f"CREATE TEMPORARY TABLE private_to_one ENGINE=MEMORY SELECT {at} AS a")
             user.private = at
             user.said(kept=True)
 

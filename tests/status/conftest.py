@@ -10,11 +10,18 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from pooling import runtime
+from pooling.locks import stats as lock_stats
 from pooling.status import actions, fleet, views
 
 from .. import stores
 
 Show = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    """Else the groups of other tests are in front of a test's own."""
+    lock_stats.process.start_over()
 
 
 @pytest.fixture

@@ -38,6 +38,8 @@ _CODES = "Exit code 0: all is well; 1: there are problems; 2: it cannot be told.
 
 class Command(BaseCommand):
     help = "Shows processes, pools, locks and cached views; breaks locks, invalidates groups, fills the cache, purges."
+    # Not Django's own: those of models ask the database, and this is what is typed when that is down.
+    requires_system_checks = ["pooling"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         names = "status|stats|locks|break|invalidate|warm|purge"
