@@ -105,7 +105,7 @@ def check_database(url: str) -> str:
         return f"DATABASE_URL: going on with the demo's own tables in the database {where}."
     creates = "creates the database" if tables is None else "writes into the empty database"
     return (
-        f"DATABASE_URL: {creates} {where}: its tables and {len(people.PEOPLE)} users with a published password. "
+        f"DATABASE_URL: {creates} {where}: its tables and {len(people.PEOPLE) + 1} users with a published password. "
         "They stay there when the demo ends."
     )
 

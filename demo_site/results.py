@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 
-from demo_site.schemes import SCHEMES, peers
+from demo_site.schemes import SCHEMES, others
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Result:
 
     @property
     def title(self) -> str:
-        return {**SCHEMES, **peers()}[self.scheme].title
+        return {**SCHEMES, **others()}[self.scheme].title
 
     @property
     def rate(self) -> float:

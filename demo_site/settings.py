@@ -101,13 +101,23 @@ CACHES = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": os.environ.get("REDIS_URL") or os.environ.get("POOLING_REDIS_URL") or "redis://127.0.0.1:6379/0",
         "KEY_PREFIX": _database["NAME"],
+        # A copy of the sessions, which are in the database: without Redis the site, and its status page, go on.
+        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5, "IGNORE_EXCEPTIONS": True},
     },
-    # Locks, versions and cached pages of this process: the demo is served by one process of many threads.
+    # Locks, versions and cached pages of this process: the demo is served by one process of many threads. With
+    # DEMO_SCHEME=pooling_redis they are in Redis.
     "pooling": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "pooling"},
 }
-POOLING = {"CACHE_ALIAS": "pooling", "GROUP_ORDER": ["events", "accounts"], **SCHEME.pooling}
+POOLING = {
+    "CACHE_ALIAS": "pooling",
+    "KEY_PREFIX": _database["NAME"],  # for a scheme that keeps them in Redis
+    "GROUP_ORDER": ["events", "accounts"],
+    **SCHEME.pooling,
+}
+DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 
+PASSWORD_HASHERS = ["demo_site.boxoffice.hashers.Quick"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "account"
 LOGOUT_REDIRECT_URL = "events"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 from .history import Event, History
 
 DEADLINE = 30.0  # seconds, for what must happen soon
+ABORT_SECONDS = 5.0
 
 
 class Process:
@@ -44,9 +46,19 @@ class Process:
         """Have it stand still at this point; False if it did not get there in time."""
         asked = time.monotonic()
         self.tell(stop=point)
-        if not self._history.wait(lambda: self._history.since(self.number, "stopped", asked), seconds):
+
+        def stopped() -> bool:
+            return self._history.since(self.number, "stopped", asked)
+
+        def gave_up() -> bool:
+            heard = self._history.latest(self.number, "heard")
+            return heard is not None and heard.time > asked and heard.detail["told"] == {"stop": ""}
+
+        if not self._history.wait(stopped, seconds):
+            # Until it has heard that it need not, it may still come to the point, and would stand there for ever.
             self.tell(stop="")
-            if not self._history.since(self.number, "stopped", asked):
+            self._history.wait(lambda: stopped() or gave_up(), DEADLINE)
+            if not stopped():
                 return False
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
         return True
@@ -65,12 +77,20 @@ class Process:
         self._process.wait()
         self._reader.join(DEADLINE)
 
-    def end(self) -> int:
-        """Have it finish its transfer and end; its exit code."""
+    def end(self) -> str:
+        """Have it finish its transfer and end; what was wrong with that, "" for nothing."""
         self.tell(end=True)
-        code = self._process.wait(DEADLINE)
+        try:
+            code = self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            for number in (signal.SIGABRT, signal.SIGCONT):  # it says on its error output where its threads are
+                self._process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ABORT_SECONDS)
+            self.kill()
+            return f"worker {self.number} did not end"
         self._reader.join(DEADLINE)
-        return code
+        return f"worker {self.number} ended with {code}" if code else ""
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -115,8 +135,9 @@ class Fleet:
         self.history.wait(lambda: not missing(), seconds)
         return missing()
 
-    def end(self) -> list[int]:
-        return [process.end() for process in self.processes]
+    def end(self) -> list[str]:
+        """What was wrong with the end of each, in words."""
+        return [wrong for process in self.processes if (wrong := process.end())]
 
     def kill(self) -> None:
         for process in self.processes:

@@ -47,9 +47,13 @@ class History:
 
     def since(self, worker: int, point: str, moment: float) -> bool:
         """Has the worker reached the point after this moment?"""
+        latest = self.latest(worker, point)
+        return latest is not None and latest.time > moment
+
+    def latest(self, worker: int, point: str) -> Event | None:
+        """When the worker reached the point for the last time."""
         with self._changed:
-            latest = self._latest.get((worker, point))
-            return latest is not None and latest.time > moment
+            return self._latest.get((worker, point))
 
     def events(self) -> list[Event]:
         with self._changed:

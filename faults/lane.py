@@ -31,6 +31,7 @@ class Lane:
         self.lease = lease
         self.ends = False
         self._stop_at: str | None = None
+        self._mutex = threading.Lock()
         self._of_this_thread = threading.local()
 
     def about(self, transfer: str) -> None:
@@ -41,20 +42,23 @@ class Lane:
         """Read what it is told, until the input ends."""
         for line in sys.stdin:
             told = json.loads(line)
-            self.lease = told.get("lease", self.lease)
-            self._stop_at = told.get("stop", self._stop_at)
-            self.ends = self.ends or "end" in told
-            self.say("heard")
+            with self._mutex:  # who has told it not to stop can rely on that once this is said
+                self.lease = told.get("lease", self.lease)
+                self._stop_at = told.get("stop", self._stop_at)
+                self.ends = self.ends or "end" in told
+                self.say("heard", told=told)
         os._exit(1)  # whoever started it is gone
 
     def reached(self, point: str, **detail: Any) -> None:
         """A named point of a transfer; or of something else, which counts only if it shall stand still there."""
-        stops = self._stop_at == point
-        if stops or self._transfer:
-            self.say(point, **detail)
+        with self._mutex:
+            stops = self._stop_at == point
+            if stops or self._transfer:
+                self.say(point, **detail)
+            if stops:
+                self._stop_at = None
+                self.say("stopped", at=point)
         if stops:
-            self._stop_at = None
-            self.say("stopped", at=point)
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread goes no further before it acts
 
     def say(self, point: str, **detail: Any) -> None:

@@ -14,8 +14,10 @@ WORKERS = 4
 
 _SECONDS = 30.0  # in one strip
 _SCALE = 40.0  # pixels for a second
-_LANE, _MARGIN, _TITLE = 16, 50, 30
-_STRIP = _TITLE + WORKERS * _LANE + 14
+_LABEL, _LABELS = 9, 6  # height of a line of labels over a strip, and how many there are
+_LETTER = 4.3  # pixels of a label's letter, about
+_LANE, _MARGIN, _TITLE = 16, 50, _LABEL * _LABELS + 6
+_STRIP = _TITLE + WORKERS * _LANE + 8
 _COLOURS = {
     "committed": "#2e7d32",
     "gone alone": "#1565c0",
@@ -59,17 +61,17 @@ def draw(
         f'<text x="10" y="16" font-size="13">{escape(title)}</text>',
         *_legend(meaning),
     ]
+    labels = _Labels()
     for from_, to, kind in _faults(events):
-        label = "" if kind == "no faults" else kind
         fill = "#e8f5e9" if kind == "no faults" else "#ffebee"
         for x, y, length, first in _pieces(from_ - begin, to - begin):
-            box = f'x="{x:.1f}" y="{y + 12}" width="{max(length, 1):.1f}" height="{_STRIP - 20}" fill="{fill}"'
+            box = f'x="{x:.1f}" y="{y + _TITLE}" width="{max(length, 1):.1f}" height="{WORKERS * _LANE}" fill="{fill}"'
             parts.append(f"<rect {box}/>")
-            if first:
-                parts.append(f'<text x="{x:.1f}" y="{y + 9}" font-size="8" fill="#b71c1c">{escape(label)}</text>')
+            if first and kind != "no faults":
+                parts.append(labels.put(x, y, kind))
     for strip in range(strips):
         y = _MARGIN + strip * _STRIP
-        parts.append(f'<text x="4" y="{y + 9}">{strip * _SECONDS:.0f} s</text>')
+        parts.append(f'<text x="4" y="{y + _TITLE - 4}">{strip * _SECONDS:.0f} s</text>')
         for worker in range(WORKERS):
             parts.append(f'<text x="4" y="{_lane(y, worker) + 10}" fill="#607d8b">worker {worker}</text>')
     paths: defaultdict[str, list[str]] = defaultdict(list)
@@ -86,6 +88,26 @@ def draw(
         parts.append(f'<path d="{"".join(paths[kind])}" stroke="{colour}" stroke-width="{thick}" fill="none"/>')
     parts += _rings(marks, begin)
     return "\n".join([*parts, "</svg>\n"])
+
+
+class _Labels:
+    """Names of faults over a strip, each in the lowest line where it covers no other; they come in order of time."""
+
+    def __init__(self) -> None:
+        self._ends: dict[tuple[int, int], float] = {}  # of the last one, by strip and line
+
+    def put(self, x: float, y: int, text: str) -> str:
+        """An SVG text with a stroke down to what began at ``x`` in the strip at ``y``."""
+        width = len(text) * _LETTER
+        left = min(x + 2, _MARGIN + _SECONDS * _SCALE - width)
+        free = (line for line in range(_LABELS) if self._ends.get((y, line), 0.0) <= left)
+        line = next(free, _LABELS - 1)
+        self._ends[y, line] = left + width + _LETTER
+        base = y + _TITLE - 3 - line * _LABEL
+        return (
+            f'<path d="M{x:.1f} {base - 6}V{y + _TITLE}" stroke="#ef9a9a" stroke-width="0.8"/>'
+            f'<text x="{left:.1f}" y="{base}" font-size="8" fill="#b71c1c">{escape(text)}</text>'
+        )
 
 
 def _legend(meaning: str) -> Iterator[str]:
@@ -148,4 +170,4 @@ def _pieces(from_: float, to: float) -> Iterator[tuple[float, int, float, bool]]
 
 
 def _lane(y: int, worker: int) -> int:
-    return y + _TITLE - 12 + worker * _LANE
+    return y + _TITLE + worker * _LANE

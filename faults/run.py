@@ -99,7 +99,7 @@ def run(plan: Plan, folder: Path) -> Result:
             nemesis.calm(plan.calm)
             nemesis.rage(plan.kinds, plan.seconds)
             nemesis.calm(plan.calm)
-            codes = fleet.end()
+            ends = fleet.end()
         except BaseException:
             fleet.kill()
             raise
@@ -113,7 +113,7 @@ def run(plan: Plan, folder: Path) -> Result:
         *checker.check_calm(told, checker.calm_times(events)),
         *(Finding(checker.PROGRESS, text) for text in nemesis.stuck),
         *(Finding(checker.REST, f"{key!r} is still in Redis") for key in sorted(at_rest)),
-        *(Finding(checker.BROKEN, f"worker {number} ended with {code}") for number, code in enumerate(codes) if code),
+        *(Finding(checker.BROKEN, text) for text in ends),
     ]
     assert len(accounts) == ACCOUNTS
     return Result(plan, events, told, findings, nemesis.injected, nemesis.slowest)

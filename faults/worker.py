@@ -5,6 +5,7 @@ What it says and is told is in `faults.lane`.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import random
 import sys
@@ -50,6 +51,7 @@ def work(lane: Lane, name: str, seed: str) -> None:
 
 def main() -> None:
     logging.disable(logging.CRITICAL)  # what goes wrong here is meant to, and the history has it
+    faulthandler.enable()  # for SIGABRT, see `Process.end`
     name, seed, lease = sys.argv[1:]
     django.setup()
     lane = Lane(float(lease))

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from .cache import keys, vary
+from .cache import keys, locales, vary
 from .groups import Plan, read_epochs
 from .spec import Spec
 
@@ -45,14 +46,12 @@ class Addresses:
         """GroupError for reads that make none; SuspiciousOperation for a host that is not allowed."""
         meta = request.META
         query = meta.get("QUERY_STRING", "") if self._by_query else None
-        locale = vary.locale()
+        locale = locales.locale()
         kinds = (*map(type, args), *map(type, kwargs.values()))
         alike = None
         if self._remembers and _ALIKE.issuperset(kinds):
-            alike = (
-                *(request.scheme, _host(meta), request.path, query, locale, values.pairs),
-                *(args, tuple(kwargs.items()), kinds),
-            )
+            host = _host(meta)
+            alike = request.scheme, host, request.path, query, locale, values.pairs, args, (*kwargs.items(),), kinds
             found = self._known.get(alike)
             if found is not None:
                 return found
@@ -81,11 +80,17 @@ class Addresses:
 def _host(meta: Mapping[str, Any]) -> tuple[Any, ...]:
     """What Django makes out the host from; to do so itself costs more than all else here. No more is read than it
     would read, since a page around this one is told from others by what is read meanwhile."""
-    forwarded = meta.get("HTTP_X_FORWARDED_HOST") if settings.USE_X_FORWARDED_HOST else None
-    port = meta.get("HTTP_X_FORWARDED_PORT") if settings.USE_X_FORWARDED_PORT else None
+    by_host, by_port = _forwarded()
+    forwarded = meta.get("HTTP_X_FORWARDED_HOST") if by_host else None
+    port = meta.get("HTTP_X_FORWARDED_PORT") if by_port else None
     host = meta.get("HTTP_HOST")
     named = (meta.get("SERVER_NAME"), meta.get("SERVER_PORT")) if host is None else None
     return host, forwarded, port, named
+
+
+@cache
+def _forwarded() -> tuple[bool, bool]:
+    return settings.USE_X_FORWARDED_HOST, settings.USE_X_FORWARDED_PORT
 
 
 _all: weakref.WeakSet[Addresses] = weakref.WeakSet()
@@ -93,6 +98,7 @@ _all: weakref.WeakSet[Addresses] = weakref.WeakSet()
 
 def _forget(**kwargs: Any) -> None:
     """Tests change settings in a running process."""
+    _forwarded.cache_clear()
     for one in list(_all):
         one._known = {}
 

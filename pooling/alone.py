@@ -57,10 +57,13 @@ class Alone:
         """Does it hold everything in ``plan`` already?"""
         return _within(plan.writes, self.writes) and _within(plan.reads, (*self.reads, *self.writes))
 
-    def claim(self, alias: str) -> None:
-        """Lock the rows, as the first thing in a transaction on ``alias``. LockTimeout if others keep them too long."""
+    def claim(self, alias: str) -> int:
+        """Lock the rows, as the first thing in a transaction on ``alias``; the token that they got. LockTimeout if
+        others keep them too long."""
         with fences.explained(alias, self.writes or self.reads, alone=True), connections[alias].cursor() as cursor:
-            self.fence = max(self.fence, _claim(cursor, self.reads, self.writes))
+            token = _claim(cursor, self.reads, self.writes)
+        self.fence = max(self.fence, token)
+        return token
 
 
 def aliases_for(aliases: tuple[str, ...]) -> tuple[str, ...]:

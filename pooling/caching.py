@@ -181,10 +181,10 @@ class View:
             return self.run(self.spec, request, args, kwargs)
         if request.method not in ("GET", "HEAD"):
             return answers.status(self.run(self.spec, request, args, kwargs), "fwd=method")
-        at = Pass(self, request, args, kwargs)
-        if at.bypass:
+        if reason := self.bypass(request):
             response = self.run(self.reading, request, args, kwargs)
-            return answers.status(response, "fwd=bypass", detail=at.bypass)
+            return answers.status(response, "fwd=bypass", detail=reason)
+        at = Pass(self, request, args, kwargs)
         try:
             at.open(self.options.vary_on.values(request))
             answer = at.first_look()
@@ -214,10 +214,10 @@ class View:
             return await self.run_async(self.spec, request, args, kwargs)
         if request.method not in ("GET", "HEAD"):
             return answers.status(await self.run_async(self.spec, request, args, kwargs), "fwd=method")
-        at = Pass(self, request, args, kwargs)
-        if at.bypass:
+        if reason := self.bypass(request):
             response = await self.run_async(self.reading, request, args, kwargs)
-            return answers.status(response, "fwd=bypass", detail=at.bypass)
+            return answers.status(response, "fwd=bypass", detail=reason)
+        at = Pass(self, request, args, kwargs)
         try:
             at.open(await self.options.vary_on.avalues(request))
             answer = await at.first_look_async()
@@ -273,10 +273,11 @@ class View:
     def bypass(self, request: Any) -> str | None:
         if self.options.timeout < MILLISECOND:
             return f"timeout {self.options.timeout:g}"
-        if "HTTP_AUTHORIZATION" in request.META and "header:authorization" not in self.options.vary_on.items:
+        meta = request.META
+        if "HTTP_AUTHORIZATION" in meta and "header:authorization" not in self.options.vary_on.items:
             return "request has Authorization"
         # A body, or another encoding of the query, would change the page and is not in its key.
-        if request.META.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in request.META:
+        if meta.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in meta:
             return "request has a body"
         if request.encoding is not None and request.encoding.lower() != django_settings.DEFAULT_CHARSET.lower():
             return "request has an encoding of its own"
@@ -287,8 +288,8 @@ class View:
         return conf.settings().LOCK_WAIT if wait is None else wait
 
     def store(self) -> Any:
-        alias, wanted = self.options.cache, conf.settings().CACHE_ALIAS
-        if alias is not None and alias != wanted:
+        alias = self.options.cache
+        if alias is not None and alias != (wanted := conf.settings().CACHE_ALIAS):
             runtime.check_alias(alias)
             raise ImproperlyConfigured(
                 f"locked_cache(cache={alias!r}) on {self.name}: entries, versions and locks share one store, that of "

@@ -4,14 +4,14 @@ pooling.E001  POOLING is invalid: an unknown key, or a value of the wrong kind, 
 pooling.E002  A group template names an argument that its view does not have.
 pooling.E003  OPTIONS["pool"] of a database is invalid, or CONN_MAX_AGE is set beside a pool.
 pooling.E004  POOLING["CACHE_ALIAS"] names no cache, or one that cannot keep locks and versions.
-pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds no shared store.
+pooling.E005  A view's ``using`` names an unknown database, or its ``fence=True`` finds nothing to claim a fence with.
 pooling.E006  A lock on get(), post(), … of a class-based view is inside the transaction of ATOMIC_REQUESTS.
 pooling.E007  A decorator ``transaction.atomic`` is outside the lock of the same view.
 pooling.E008  A decorator asks for groups that another one around it can never let it have.
 pooling.W001  BusyMiddleware is not in MIDDLEWARE: a busy site answers 500 instead of 503.
 pooling.W002  LOCK_LEASE is so short that a mere pause of the process loses locks.
 pooling.W003  (with --deploy) Locks and pages are in each process's own memory: it must be the only one.
-pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full.
+pooling.W004  (with --deploy) Redis may evict the lock table when its memory is full, or does not tell whether it may.
 pooling.W005  (with --deploy) The Redis of locks and pages cannot be used: not reached, too old, wrong password.
 pooling.W006  (with --deploy) The table of fences is missing in a database that views write.
 pooling.W007  POOLING["GROUP_ORDER"] seems to misspell a group that views declare.
@@ -20,6 +20,7 @@ pooling.W009  A decorated function calls another one that asks for groups agains
 pooling.W010  A decorator ``transaction.atomic`` is outside the lock of a function that answers no requests.
 pooling.W011  As E008, on a function that answers no requests: only a hold further out could make it work.
 pooling.W012  POOLING["ON_STORE_DOWN"] is "fence", but no view has fences: it does nothing.
+pooling.W013  STORE_BUDGET is so long that requests hang with Redis, or that leases run out meanwhile.
 pooling.W020  POOLING["GROUPS"] names a model of a database on another backend, whose writes nobody sees.
 """
 
@@ -42,6 +43,9 @@ from .store.redis import RedisStore
 MIDDLEWARE = "pooling.middleware.BusyMiddleware"
 ENGINES = ("pooling.backends.mysql", "pooling.backends.mysql_gis")
 SHORT_LEASE = 3.0  # seconds; a process may well stand still for one, renewing begins after a third of the lease
+PROBED = "pooling"  # a group; nobody need have it
+LONG_BUDGET = 5.0  # seconds for which a visitor may wait for a Redis that hangs
+BUDGETS_IN_LEASE = 4  # a third of it goes by, and two attempts to renew it fit into the rest: see `conf.LEAST_LEASE`
 
 
 def _views() -> list[Any]:
@@ -63,7 +67,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not settings.ENABLED:
         return found
     try:
-        runtime.check_alias(settings.CACHE_ALIAS)
+        runtime.store()
     except ImproperlyConfigured as error:
         found.append(Error(str(error), hint="Correct POOLING['CACHE_ALIAS'] or CACHES.", id="pooling.E004"))
     if settings.LOCK_LEASE < SHORT_LEASE:
@@ -76,6 +80,29 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def check_budget(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W013."""
+    try:
+        settings = conf.settings()
+    except ImproperlyConfigured:
+        return []  # E001 says so
+    if not settings.ENABLED or not _is_shared():
+        return []
+    budget = settings.STORE_BUDGET
+    lease = min([settings.LOCK_LEASE, *(spec.lease for _, spec in _views() if spec.lease is not None)])
+    if budget > LONG_BUDGET:
+        why = "when Redis hangs, each request that has just asked it waits for so long"
+        hint = (
+            f"Set it to {LONG_BUDGET:g} or less: 0.25 is plenty on one network, and 1 where sentinels are asked first."
+        )
+    elif budget * BUDGETS_IN_LEASE > lease:
+        why = f"a lease of {lease:g} s can run out while it is being renewed, and its holder loses its groups"
+        hint = f"Set it to {lease / BUDGETS_IN_LEASE:g} or less, or the lease to {budget * BUDGETS_IN_LEASE:g} or more."
+    else:
+        return []
+    return [Warning(f"POOLING['STORE_BUDGET'] is {budget:g} s: {why}.", hint=hint, id="pooling.W013")]
 
 
 def check_processes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -110,7 +137,7 @@ def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not isinstance(store, RedisStore):
         return []
     try:
-        policy = store.eviction_policy()
+        store.parties([PROBED])
     except StoreUnavailable as error:
         return [
             Warning(
@@ -120,12 +147,18 @@ def check_redis(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="pooling.W005",
             )
         ]
-    if not policy.startswith("allkeys"):
-        return []
+    try:
+        policy = store.eviction_policy()
+    except StoreUnavailable:  # the user may not ask for it
+        why = "Redis does not tell its maxmemory-policy. If it is one of 'allkeys-…':"
+    else:
+        if not policy.startswith("allkeys"):
+            return []
+        why = f"Redis has the maxmemory-policy {policy!r}:"
     return [
         Warning(
-            f"Redis has the maxmemory-policy {policy!r}: when its memory is full it may drop the lock table, and two "
-            f"who exclude each other would be let in together.",
+            f"{why} when its memory is full it may drop the lock table, and two who exclude each other would be let in "
+            f"together.",
             hint="Set maxmemory-policy to 'volatile-lru' or another that spares keys without an expiry: cached pages "
             "and versions have one, locks have none. With 'noeviction' nothing is stored when the memory is full.",
             id="pooling.W004",
@@ -232,18 +265,9 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 )
             )
         try:
-            spec.aliases(view=True)
+            spec.check_fence(shared=shared, aliases=spec.aliases(view=True))
         except ImproperlyConfigured as error:
-            found.append(Error(f"{name_of(func)}: {error}", hint="Correct using=….", id="pooling.E005"))
-        if spec.fence and not shared:
-            found.append(
-                Error(
-                    f"{name_of(func)}: fence=True needs a lock store shared between processes; there is the "
-                    f"in-process one.",
-                    hint="Leave fence out, or let POOLING['CACHE_ALIAS'] name a django-redis alias.",
-                    id="pooling.E005",
-                )
-            )
+            found.append(Error(f"{name_of(func)}: {error}", hint="Correct using=… or fence=….", id="pooling.E005"))
     return found
 
 
@@ -296,7 +320,15 @@ def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 def register_all() -> None:
     """Called when the app is ready. Registering again changes nothing."""
-    for check in (check_settings, check_views, check_pools, check_middleware, check_sources, check_store_down):
+    for check in (
+        check_settings,
+        check_views,
+        check_pools,
+        check_middleware,
+        check_sources,
+        check_store_down,
+        check_budget,
+    ):
         register(check, "pooling")
     for check in (check_processes, check_redis, check_fences):
         register(check, "pooling", deploy=True)

@@ -31,7 +31,7 @@ class Settings:
     ``GROUP_ORDER``       top-level groups in the order in which they are locked; the others follow by name.
     ``GROUPS``            group -> models: a commit that wrote one of their tables renews the group, whoever wrote.
     ``LOCK_WAIT``         seconds to wait for groups at most; LockTimeout after that.
-    ``LOCK_LEASE``        seconds after which a dead holder's groups are free; a live one is renewed.
+    ``LOCK_LEASE``        seconds, 1 or more, after which a dead holder's groups are free; a live one is renewed.
     ``FENCE``             with Redis: transactions of views that write claim their groups in the database.
     ``ON_STORE_DOWN``     "refuse": while Redis is down, views that write raise StoreUnavailable. "fence": they go on,
                           kept apart by the rows of their fences.
@@ -86,6 +86,11 @@ class Settings:
         return bool(django_settings.DEBUG) or hasattr(sys.modules.get("django.core.mail"), "outbox")
 
 
+# Seconds. A lease is renewed when a third of it is over, and if that failed, again a tenth of it later. Either attempt
+# may take as long as the default STORE_BUDGET lets it, and the second still comes in time: 1/3 + 1/10 + 2 · 0.25 < 1.
+LEAST_LEASE = 1.0
+
+
 def _nonempty(where: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ImproperlyConfigured(f"{where} must be a non-empty string, not {value!r}.")
@@ -105,6 +110,18 @@ def _flag(key: str, value: Any) -> bool:
 def seconds(name: str, value: Any, *, zero: bool = False) -> float:
     """A finite number of seconds above zero (or zero, if ``zero``); ImproperlyConfigured naming ``name`` otherwise."""
     return _numbers.seconds(name, value, zero=zero, error=ImproperlyConfigured)
+
+
+def lease(name: str, value: Any) -> float:
+    """A number of seconds that a living holder's lease may have; ImproperlyConfigured naming ``name`` otherwise."""
+    found = seconds(name, value)
+    if found < LEAST_LEASE:
+        raise ImproperlyConfigured(
+            f"{name} must be at least {LEAST_LEASE:g} second, not {value!r}: a shorter lease would run out before it "
+            f"can be renewed, and the holder would lose its groups at work. It does not bound how long they are held; "
+            f"it only says how long a dead process keeps them."
+        )
+    return found
 
 
 def _size(key: str, value: Any) -> int:
@@ -162,13 +179,17 @@ def _seconds(key: str, value: Any) -> float:
     return seconds(f"POOLING[{key!r}]", value)
 
 
+def _lease(key: str, value: Any) -> float:
+    return lease(f"POOLING[{key!r}]", value)
+
+
 _VALIDATORS = {
     "CACHE_ALIAS": _text,
     "KEY_PREFIX": _text,
     "GROUP_ORDER": _group_order,
     "GROUPS": _groups,
     "LOCK_WAIT": _seconds,
-    "LOCK_LEASE": _seconds,
+    "LOCK_LEASE": _lease,
     "FENCE": _flag,
     "ON_STORE_DOWN": _on_store_down,
     "STORE_BUDGET": _seconds,

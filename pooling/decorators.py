@@ -44,11 +44,13 @@ class locked:
     ``reads``, ``writes``  lists of groups. In a decorator a level may be ``{argument}``, and an item may be a callable
         ``(request, *args, **kwargs) -> iterable of groups``.
     ``wait``    seconds to wait for the groups at most (``POOLING["LOCK_WAIT"]``); LockTimeout after that.
-    ``lease``   seconds after which a dead process's groups are free (``POOLING["LOCK_LEASE"]``).
+    ``lease``   seconds, 1 or more, after which a dead process's groups are free (``POOLING["LOCK_LEASE"]``). How long a
+        living one may hold them it does not say: its lease is renewed.
     ``atomic``  True opens the transactions; False opens none, also not those of ATOMIC_REQUESTS.
     ``using``   alias, or list of aliases, for them. Default: every alias with ATOMIC_REQUESTS and, with writes, the
         default alias.
-    ``fence``   True demands a store shared between processes.
+    ``fence``   True demands the fence: ImproperlyConfigured where there is none (the store is not shared between
+        processes, or no transaction on MySQL or MariaDB is opened). False does without it.
 
     Usable as ``@locked(…)`` on sync and async functions and views, on ``as_view()``, with ``method_decorator``, and as
     ``with locked(…) as held`` or ``async with``. A TemplateResponse is rendered inside, hence before the
@@ -142,4 +144,8 @@ class locked:
             if owner is self:
                 _entered.set(entered[:index] + entered[index + 1 :])
                 return block
-        raise RuntimeError("This `locked` was not entered in this context.")
+        raise RuntimeError(
+            "This `locked` was not entered in this context. Leave it in the thread or task that entered it: by one "
+            "`with` or `async with`, not by a fixture or a generator that ends in another task. What was entered "
+            "elsewhere stays held until that task is over, and for the lease after that."
+        )

@@ -23,7 +23,7 @@ from django.urls import get_script_prefix, get_urlconf
 from django.utils.safestring import SafeString, mark_safe
 
 from . import conf, containers, frames, runtime, sightings
-from .cache import frame, keys, personal, vary
+from .cache import frame, keys, locales, personal
 from .cache.options import MILLISECOND
 from .containers import Container
 from .errors import StoreUnavailable
@@ -121,7 +121,7 @@ def _identity(declared: Declared, context: Any) -> tuple[keys.Part, ...]:
         declared.groups,
         address,
         (get_script_prefix(), str(get_urlconf())),
-        vary.locale(),
+        locales.locale(),
         formats,
     )
 

@@ -15,6 +15,7 @@ from django.db import connections, transaction
 
 from . import fences
 from .alone import Alone
+from .errors import FenceRejected
 
 if TYPE_CHECKING:
     from .learning import Observed
@@ -35,6 +36,7 @@ class NotHeld:
     vector: tuple[bytes, ...] = ()
     leading: bool = True
     active: bool = True
+    borrowed: bool = False
 
     def check(self, *, ask: bool = True) -> None:
         """There is nothing that could have been lost."""
@@ -48,6 +50,8 @@ class Frame:
     stack: ExitStack = field(default_factory=ExitStack)
     blocks: list[tuple[str, transaction.Atomic]] = field(default_factory=list)
     fenced: set[str] = field(default_factory=set)
+    # What was claimed in its transactions, by nested holds as well: alias, hold, token.
+    _claims: list[tuple[str, Any, int]] = field(default_factory=list)
     _deferred: list[tuple[Any, AfterCommit | None, Any]] = field(default_factory=list)
     _closed: bool = False
     _at_commit: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
@@ -82,10 +86,13 @@ class Frame:
             self.blocks.append((alias, block))
             if claims:
                 if isinstance(self.held, Alone):
-                    self.held.claim(alias)
+                    token = self.held.claim(alias)
                 else:
-                    fences.claim(alias, self.held.reads, self.held.writes, self.held.fence, self.held.view)
+                    token = self.held.fence
+                    fences.claim(alias, self.held.reads, self.held.writes, token, self.held.view)
                 self.fenced.add(alias)
+                owner = next((frame for frame in outer if alias in frame.open_aliases()), self)
+                owner._claims.append((alias, self.held, token))
 
     def _refuse_twice(self, alias: str, outer: list[Frame]) -> None:
         """ImproperlyConfigured if another alias has claimed these rows in the same database: this one would wait for
@@ -106,13 +113,45 @@ class Frame:
         return set(fences.all_rows(self.held.reads, self.held.writes))
 
     def commit(self) -> None:
-        """COMMIT, and with it the on_commit callbacks, unless the lock was lost meanwhile: LockLost."""
+        """COMMIT, and with it the on_commit callbacks, unless the lock was lost meanwhile: LockLost, FenceRejected."""
         if self.blocks:
             # The store need not be asked where all that is written is fenced: a newer holder waits for our fences.
             self.held.check(ask=any(alias not in self.fenced for alias, _ in self.blocks))
+            for nested in self._nested():
+                if not nested.borrowed:
+                    nested.check(ask=bool(nested.writes) and not self._has_claimed(nested))
+            self._claim_again()
         for alias, callback in self._end_transactions():
             transaction.on_commit(callback, using=alias)
         self.stack.close()
+
+    def _nested(self) -> list[Any]:
+        """Holds that are kept until this frame's COMMIT."""
+        with self._mutex:
+            return [held for held, _, _ in self._deferred]
+
+    def _has_claimed(self, held: Any) -> bool:
+        return all(any(held is one and alias == name for name, one, _ in self._claims) for alias, _ in self.blocks)
+
+    def _claim_again(self) -> None:
+        """After an error that may have cost the claims: FenceRejected if a newer holder came since then.
+
+        A deadlock makes the server roll back the whole transaction, and with it what was claimed. Does the view swallow
+        the error, all that it does from then on is a transaction without a fence, that is committed in the end.
+        """
+        for alias, held, token in self._claims:
+            wrapper = connections[alias]
+            if held.writes and wrapper.errors_occurred and not wrapper.needs_rollback:
+                try:
+                    fences.claim(alias, held.reads, held.writes, token, held.view)
+                except FenceRejected as error:
+                    groups = ", ".join(map(repr, held.writes))
+                    raise FenceRejected(
+                        f"{held.view or 'A holder'} may not commit what it wrote to {groups}: an error of the database "
+                        f"(a deadlock, say) has ended its transaction on {alias!r} before, and a newer holder has come "
+                        f"since. Nothing was written; try again. Let such an error pass through the hold, which rolls "
+                        f"back and unlocks, instead of catching it inside."
+                    ) from error
 
     def rollback(self, error: BaseException) -> None:
         """ROLLBACK what is still open. A failure is logged: ``error`` is what the caller must see."""

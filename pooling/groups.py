@@ -105,7 +105,7 @@ def validate(group: str) -> str:
     if size > MAX_BYTES:
         raise GroupError(
             f"Group {group[:40] + '…'!r} is {size} bytes long; at most {MAX_BYTES} are allowed. Make it with "
-            f"pooling.group(…), which shortens long values, or of fewer levels."
+            f"pooling.group(…), which shortens long values; if it is made so, of fewer levels."
         )
     return group
 

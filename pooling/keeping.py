@@ -5,13 +5,12 @@ It is stored under the epochs of the view's own groups, captured at the grant, a
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import conf, containers
 from .cache import answers, frame, grace, storable, validators
@@ -22,9 +21,7 @@ from .errors import GroupError, StoreUnavailable
 from .groups import plan, read_epochs
 from .searching import Search
 from .store.protocol import Vector, is_being_written
-
-if TYPE_CHECKING:
-    from .caching import View
+from .trace import trace_of
 
 logger = logging.getLogger("pooling.cache")
 
@@ -49,11 +46,8 @@ def is_failure(response: Any) -> bool:
 class Keeping(Search):
     """One request that may make the page. Whoever calls the view sets ``began``, and runs it in `tracking`."""
 
-    def __init__(self, view: View, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__(view, request, args, kwargs)
-        self.outcome = Outcome()
-        self.began = time.monotonic()  # when the view was called
-        self.marked = False
+    began: float  # when the view was called, monotonic seconds
+    marked = False  # it is noted beside the old page that this one failed
 
     @contextmanager
     def tracking(self) -> Iterator[None]:
@@ -62,6 +56,7 @@ class Keeping(Search):
         typed = CONTENT_TYPE in vary_on.items or not self.may_store()
         self.learned = self.now.reads if self.may_store() and self.is_affordable(self.now.reads) else ()
         self.watched = self.epochs + read_epochs(self.learned)
+        self.outcome = Outcome()
         self.tracker = Tracker(self.request, hidden=hidden, selection=vary_on.query, typed=typed)
         self.container = containers.Container(self.view.name, self.tracker, self.watched)
         # What is not stored, as a view that another page's view calls, is a part of what contains it.
@@ -166,8 +161,8 @@ class Keeping(Search):
         return None
 
     def fields(self, error: BaseException | None = None) -> dict[str, Any]:
-        """For the log. Django's own handlers want the request."""
-        about = {"request": self.request, "view": self.view.name, "groups": list(self.plan.reads)}
+        """For the log. Not the request itself: its words have the query."""
+        about = {"view": self.view.name, "trace": trace_of(self.request), "groups": list(self.plan.reads)}
         return about if error is None else {**about, "error": type(error).__name__}
 
     def may_hide_failure(self) -> bool:
@@ -180,7 +175,7 @@ class Keeping(Search):
         if spare is None or spare.good or self.marked or not self.may_store() or not self.may_hide_failure():
             return
         self.marked = True
-        page = dataclasses.replace(spare.page, failed=grace.wall())
+        page = spare.page._replace(failed=grace.wall())
         ttl = page.created + page.ttl + self.view.options.grace - page.failed
         try:
             with self.tracker.quiet():

@@ -19,6 +19,7 @@ from . import sightings
 from .errors import FenceRejected, LockLost, LockTimeout, PoolFull, PoolingError, PoolTimeout, StoreUnavailable
 from .signals import busy
 from .spec import name_of
+from .trace import trace_of
 
 logger = logging.getLogger("pooling.busy")
 
@@ -89,6 +90,12 @@ def _view_of(request: HttpRequest) -> str:
     return "" if match is None else name_of(getattr(match.func, "view_class", match.func))
 
 
+def _route_of(request: HttpRequest) -> str:
+    """Where the request went, as the URLs have it: a path itself may be a secret, such as that of a new password."""
+    match = request.resolver_match
+    return "(no view yet)" if match is None else match.route
+
+
 def _remember(sender: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
     # Sent by Django inside its `except`, once for each error that it turns into a 500. The last one counts: what came
     # before it was not what the answer is about.
@@ -154,13 +161,13 @@ class BusyMiddleware:
             logging.WARNING if ours else logging.ERROR,  # to be busy is normal, to have no database is not
             "503 %s %s: %s: %s",
             request.method,
-            request.path,
+            _route_of(request),
             type(error).__name__,
             error,
             exc_info=None if ours else error,
             extra={
-                "request": request,
                 "view": _view_of(request),
+                "trace": trace_of(request),
                 "status_code": 503,
                 "error": type(error).__name__,
                 "retry_after": getattr(error, "retry_after", PoolingError.retry_after),

@@ -19,7 +19,7 @@ from . import conf, telling
 from ._forks import after_in_child
 from .cache.near import Bodies
 from .errors import StoreUnavailable
-from .locks.manager import LockManager, Options
+from .locks import LockManager, Options
 from .store.memory import MemoryStore
 from .store.protocol import Store
 from .store.redis import RedisStore
@@ -94,8 +94,11 @@ def _make_store(settings: conf.Settings) -> MemoryStore | RedisStore:
         cache: Any = caches[alias]
         try:
             driver = RedisDriver(cache.client.get_client(write=True))
-        except TypeError as error:
-            raise ImproperlyConfigured(f"POOLING['CACHE_ALIAS'] names {alias!r}: {error}") from error
+        except (TypeError, ValueError, ImproperlyConfigured) as error:
+            raise ImproperlyConfigured(
+                f"POOLING['CACHE_ALIAS'] names {alias!r}, of which no client of Redis can be made: "
+                f"{str(error).rstrip('.')}. Correct LOCATION or OPTIONS of CACHES[{alias!r}]."
+            ) from error
         made = RedisStore(driver, prefix=prefix, budget=settings.STORE_BUDGET, heartbeat=settings.NEAR_HEARTBEAT)
         _stores.setdefault(key, made)
     return _stores[key]

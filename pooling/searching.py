@@ -26,23 +26,23 @@ AGAIN = object()  # instead of an answer: there is none yet (None is one that a 
 class Search:
     """One request that looks for its page."""
 
+    # A hit sets none of these.
+    collapsed = False  # another request has made it meanwhile
+    why = "uri-miss"
+    spare: grace.Spare | None = None  # a page that can be served instead of waiting for a new one
+
     def __init__(self, view: View, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.view = view
         self.request = request
         self.args = args
         self.kwargs = kwargs
         self.method = request.method
-        self.bypass = view.bypass(request)
-        self.values = vary.Values()
-        self.collapsed = False  # another request has made it meanwhile
-        self.spare: grace.Spare | None = None  # a page that can be served instead of waiting for a new one
-        self.why = "uri-miss"
+        self.asked_at = time.monotonic()
 
     def open(self, values: vary.Values) -> None:
         """Find out keys and epochs. Callables among the reads may look at the request, so this may touch it."""
         view = self.view
         self.values = values
-        self.deadline = time.monotonic() + view.patience()
         address = view.addresses.of(self.request, self.args, self.kwargs, values)
         self.base, self.unkeyed, self.plan, self.epochs = address
         self.groupless = not self.plan.reads
@@ -74,6 +74,10 @@ class Search:
         if frames.in_hold() or called_from_sync:
             return await sync_to_async(self.first_look, thread_sensitive=True)()
         return self.first_look()
+
+    def left(self) -> float:
+        """Seconds for which it may still wait; none are left below zero."""
+        return self.asked_at + self.view.patience() - time.monotonic()
 
     def may_store(self) -> bool:
         return self.method == "GET" and not (self.nested or self.groupless or self.unkeyed)
@@ -128,21 +132,23 @@ class Search:
         if around is not None and page.reads:
             around.contain(self.view.name, page.reads, page.created + page.ttl, page.vector[len(self.epochs) :])
 
-    def response_of(self, page: frame.Page) -> Any:
+    def response_of(self, page: frame.Page, *parts: str, detail: str | None = None) -> Any:
+        """The page as an answer to this request; its Cache-Status says ``parts`` and ``detail``."""
         self.tell_container(page)
-        response = answers.answer(page, self.method)
+        whole = answers.answer(page, self.method, *parts, detail=detail)
         if self.nested:
-            validators.withdraw(response)
-        else:
-            response = validators.answer(self.request, response)
-        response.headers["Age"] = answers.age(page)
+            validators.withdraw(whole)
+            return whole
+        response = validators.answer(self.request, whole)
+        if response is not whole:
+            response.headers["Age"] = whole.headers["Age"]
+            answers.status(response, *parts, detail=detail)
         return response
 
     def hit(self, page: frame.Page) -> Any:
-        response = self.response_of(page)
         if self.collapsed:
-            return answers.status(response, f"fwd={self.why}", "collapsed")
-        return answers.status(response, "hit", f"ttl={answers.remaining(page)}")
+            return self.response_of(page, f"fwd={self.why}", "collapsed")
+        return self.response_of(page, "hit", f"ttl={answers.remaining(page)}")
 
     def from_spare(self, *parts: str, detail: str | None = None) -> Any:
         spare = self.spare
@@ -152,7 +158,7 @@ class Search:
         else:
             ttl = -max(1, math.ceil(spare.age()))
             detail = detail or ("written" if spare.written else "expired")
-        return answers.status(self.response_of(spare.page), *(parts or ("hit", f"ttl={ttl}")), detail=detail)
+        return self.response_of(spare.page, *(parts or ("hit", f"ttl={ttl}")), detail=detail)
 
     def may_attempt(self) -> bool:
         """Is there a page that is served if somebody else is making the new one?"""

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import sync_to_async
 
@@ -25,9 +25,6 @@ from .keeping import FOLLOWED, Keeping, is_failure
 from .searching import AGAIN
 from .steps import REFUSED
 
-if TYPE_CHECKING:
-    from .caching import View
-
 logger = logging.getLogger("pooling.cache")
 
 FOLLOW_TIMES = 2  # one leader may fail of something of its own (its client left); after two it is the page that fails
@@ -36,13 +33,11 @@ FOLLOW_TIMES = 2  # one leader may fail of something of its own (its client left
 class Pass(Keeping):
     """One request on its way through the cache."""
 
-    def __init__(self, view: View, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__(view, request, args, kwargs)
-        self.follows = 0
-        self.asked = self.began  # when it last began to wait
-        self.started = False  # the view was called: what it raises is its own, even a StoreUnavailable
-        self.flight: Flight | None = None  # of this process: this request's own, or another's to wait for
-        self.rode = False
+    # A hit sets none of these.
+    follows = 0
+    started = False  # the view was called: what it raises is its own, even a StoreUnavailable
+    flight: Flight | None = None  # of this process: this request's own, or another's to wait for
+    rode = False
 
     def follows_others(self) -> bool:
         """Does this request wait for who makes the same page? Not if there was an answer that could not be stored.
@@ -68,7 +63,7 @@ class Pass(Keeping):
         if self.may_attempt():
             return REFUSED
         steps.give_back_connections()
-        return self.arrived(flights.wait(flight, self.deadline - time.monotonic()))
+        return self.arrived(flights.wait(flight, self.left()))
 
     async def ride_async(self) -> Any:
         flight, self.flight = self.flight, None
@@ -76,7 +71,7 @@ class Pass(Keeping):
         if self.may_attempt():
             return REFUSED
         await sync_to_async(steps.give_back_connections, thread_sensitive=True)()
-        return self.arrived(await flights.wait_async(flight, self.deadline - time.monotonic()))
+        return self.arrived(await flights.wait_async(flight, self.left()))
 
     def arrived(self, landed: bool) -> Any:
         self.rode = not landed
@@ -95,7 +90,7 @@ class Pass(Keeping):
     def run_arguments(self) -> dict[str, Any]:
         """How to run the view this time. Alone, if the last answer could not be stored or this one will not be."""
         spec = self.view.reading
-        left = self.deadline - time.monotonic()
+        left = self.left()
         if self.collapsed and left <= 0:
             raise LockTimeout(
                 f"View {self.view.name!r} waited {self.view.patience():.3g} s for others who computed the same "
@@ -197,7 +192,7 @@ class Pass(Keeping):
     def making(self) -> Iterator[None]:
         """Around the view."""
         self.started = True
-        self.began = time.monotonic()
+        self.began = time.monotonic()  # the view
         try:
             with moments.making(self.view.name):
                 yield

@@ -194,9 +194,9 @@ def attend() -> None:
         wanted = bool(settings.GROUPS) and settings.ENABLED
     except ImproperlyConfigured:
         wanted = False  # the checks, and whoever needs a setting, say so
-    from .backends.mysql import driver
+    from .backends.mysql import watched
 
-    driver.watch(Sources() if wanted else None)
+    watched.watch(Sources() if wanted else None)
 
 
 def _changed(*, setting: str, **kwargs: Any) -> None:

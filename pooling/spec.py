@@ -14,7 +14,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from . import conf
+from . import conf, fences
 from .errors import GroupError
 from .groups import Plan, Template, validate
 
@@ -46,7 +46,8 @@ class Spec:
     ``reads``, ``writes``  templates, and callables that return groups.
     ``wait``, ``lease``    seconds; None takes ``POOLING["LOCK_WAIT"]``, ``["LOCK_LEASE"]``.
     ``atomic``             open transactions; ``using`` names their aliases, None chooses (see `aliases`).
-    ``fence``              claim fences: needs a store shared between processes; None takes ``POOLING["FENCE"]`` there.
+    ``fence``              claim fences: needs writes, a store shared between processes and MySQL or MariaDB; None takes
+                           ``POOLING["FENCE"]`` where there are all of them.
     ``what``               name of the decorator, for messages.
     """
 
@@ -93,12 +94,17 @@ class Spec:
             reads=_sources(what, "reads", reads),
             writes=_sources(what, "writes", writes),
             wait=None if wait is None else conf.seconds(f"{what}(wait=…)", wait, zero=True),
-            lease=None if lease is None else conf.seconds(f"{what}(lease=…)", lease),
+            lease=None if lease is None else conf.lease(f"{what}(lease=…)", lease),
             atomic=atomic,
             using=using,
             fence=fence,
             what=what,
         )
+        if fence and spec.reads and not spec.writes:
+            raise TypeError(
+                f"{what}(fence=True) without writes: a fence keeps a holder that lost its lock from writing, and this "
+                f"one only reads. Leave fence out, or declare what is written: {what}(writes=['accounts/7'])."
+            )
         if not spec.reads and not spec.writes:
             if what == "locked_cache":
                 advice = "Declare what the page is made from: locked_cache(300, reads=['events'])."
@@ -185,12 +191,22 @@ class Spec:
             wanted.add(DEFAULT_DB_ALIAS)
         return tuple(alias for alias in known if alias in wanted)
 
-    def check_fence(self, store: Any) -> None:
-        """ImproperlyConfigured if fencing is demanded of a store that other processes cannot see."""
-        if self.fence and not store.shared:
+    def check_fence(self, *, shared: bool, aliases: tuple[str, ...]) -> None:
+        """ImproperlyConfigured if fencing is demanded and cannot be had: of a store that is not ``shared`` with other
+        processes, or of transactions on ``aliases`` none of which has fences."""
+        if not self.fence:
+            return
+        if not shared:
             raise ImproperlyConfigured(
                 f"{self.what}(fence=True) needs a lock store shared between processes, but POOLING['CACHE_ALIAS'] "
-                f"names the in-process one, whose tokens mean nothing elsewhere. Leave fence out."
+                f"names the in-process one, whose tokens mean nothing elsewhere. Leave fence out, or name a "
+                f"django-redis alias there."
+            )
+        if not any(map(fences.is_fenced, aliases)):
+            which = f"those on {', '.join(map(repr, aliases))} have none" if aliases else "this call opens none"
+            raise ImproperlyConfigured(
+                f"{self.what}(fence=True) needs a transaction on MySQL or MariaDB in which the fence is claimed, but "
+                f"{which}. Name such an alias with using=…, or leave fence out."
             )
 
     def is_fenced(self, store: Any) -> bool:

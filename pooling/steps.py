@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from django.db import connections
 
@@ -101,7 +101,7 @@ def steps(call: Call) -> Steps:
     open_frames: list[Frame] = []
     if enabled:
         manager = runtime.manager()
-        call.spec.check_fence(manager.store)
+        call.spec.check_fence(shared=manager.store.shared, aliases=aliases)
         plan = call.plan()
         inside_alone = any(isinstance(one.held, Alone) and one.held.covers(plan) for one in outer)
         covered = inside_alone or manager.covered(plan)
@@ -219,10 +219,17 @@ def _end(call: Call, frame: Frame, open_frames: list[Frame], result: Any, *, com
 
 def nothing_is_open() -> bool:
     """Is there no hold and no transaction in this thread, hence nothing for `check_transactions` to refuse?"""
-    return not frames.current.get() and all(
-        connection.autocommit or (not connection.in_atomic_block and connection.connection is None)
-        for connection in connections.all(initialized_only=True)
-    )
+    if frames.current.get():
+        return False
+    # As `connections.all(initialized_only=True)` does, but that looks for each twice, which is a twentieth of a hit.
+    initialized = cast(Any, connections)._connections
+    for alias in connections:
+        connection = getattr(initialized, alias, None)
+        if connection is None or connection.autocommit:
+            continue
+        if connection.in_atomic_block or connection.connection is not None:
+            return False
+    return True
 
 
 def check_transactions(call: Call, plan: Plan) -> None:

@@ -48,7 +48,7 @@ RAISED = {"cache.invalidate": SURFACE}
 NO_DJANGO = ("_names", "_numbers", "_forks", "errors", "groups", "histogram", "moments", "pool", "locks", "store")
 # Who alone may import it. django-redis nobody: what it makes of its settings comes through Django's `caches`.
 ONLY_FROM: dict[str, tuple[str, ...]] = {
-    "MySQLdb": ("backends.mysql.driver",),
+    "MySQLdb": ("backends.mysql.connection",),
     "redis": ("store._driver",),
     "django_redis": (),
     "pytest": ("testing.fixtures",),

@@ -29,7 +29,7 @@ def test_the_rules_and_the_package_speak_of_the_same_modules() -> None:
 @pytest.mark.parametrize(
     ("file", "code", "complaint"),
     [
-        ("pool/core.py", "import MySQLdb", "only pooling.backends.mysql.driver may import MySQLdb"),
+        ("pool/core.py", "import MySQLdb", "only pooling.backends.mysql.connection may import MySQLdb"),
         ("backends/mysql/base.py", "from MySQLdb.constants import CLIENT", "may import MySQLdb"),
         ("locks/manager.py", "def f():\n    import redis.asyncio", "only pooling.store._driver may import redis"),
         ("testing/isolation.py", "import pytest", "only pooling.testing.fixtures may import pytest"),
@@ -63,7 +63,7 @@ def test_a_forbidden_import_is_caught(tmp_path: Path, file: str, code: str, comp
     ("file", "code"),
     [
         ("locks/manager.py", "from ..errors import PoolingError\nfrom ..store.protocol import Store\nfrom . import a"),
-        ("backends/mysql/driver.py", "import MySQLdb\nfrom ...pool import core"),
+        ("backends/mysql/connection.py", "import MySQLdb\nfrom ...pool import core"),
         ("store/memory.py", "from ..groups import plan\nfrom . import protocol"),
         ("cache/invalidate.py", "from .. import conf, hold\nfrom ..locks import manager\nfrom . import keys"),
         ("testing/fixtures.py", "import pytest\nfrom .isolation import isolated\nfrom .. import runtime"),
@@ -78,7 +78,8 @@ def test_an_allowed_import_is_not(tmp_path: Path, file: str, code: str) -> None:
 
 def lay_out(root: Path) -> None:
     names = "errors groups conf hold runtime pool/core store/protocol store/memory locks/manager locks/a"
-    names += " testing/isolation testing/fixtures cache/keys cache/invalidate backends/mysql/base backends/mysql/driver"
+    names += " testing/isolation testing/fixtures cache/keys cache/invalidate"
+    names += " backends/mysql/base backends/mysql/connection"
     for name in names.split():
         path = root / "pooling" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.utils import timezone
 
-from demo_site.people import PASSWORD, PEOPLE
+from demo_site.people import BOSS, PASSWORD, PEOPLE
 
 from .models import Account, Event, Order, OrderLine, Seat, Transfer
 
@@ -45,8 +45,10 @@ def load(opening: Decimal = OPENING) -> None:
     users = get_user_model()
     known = set(users.objects.filter(username__in=PEOPLE).values_list("username", flat=True))
     if known != set(PEOPLE):
-        password = make_password(PASSWORD)  # once for all: it is slow on purpose
+        password = make_password(PASSWORD)
         users.objects.bulk_create(users(username=name, password=password) for name in PEOPLE if name not in known)
+    if not users.objects.filter(username=BOSS).exists():
+        users.objects.create_superuser(BOSS, password=PASSWORD)
     have = set(Account.objects.values_list("pk", flat=True))
     for user in users.objects.filter(username__in=PEOPLE):
         if user.pk not in have:

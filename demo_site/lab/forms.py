@@ -32,15 +32,15 @@ class PlanForm(forms.Form):
         initial=_DEFAULTS.connections,
     )
     latency = forms.FloatField(
-        label=f"Added to each round trip to the database, ms (0 to {MOST_LATENCY:g})",
+        label=f"Milliseconds added per round trip (0 to {MOST_LATENCY:g})",
         min_value=0,
-        max_value=MOST_LATENCY,
+        max_value=int(MOST_LATENCY),
         initial=f"{_DEFAULTS.latency:g}",
     )
     seconds = forms.FloatField(
         label=f"Seconds for each scheme (1 to {MOST_SECONDS:g})",
         min_value=1,
-        max_value=MOST_SECONDS,
+        max_value=int(MOST_SECONDS),
         initial=f"{_DEFAULTS.seconds:g}",
     )
 

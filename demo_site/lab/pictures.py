@@ -32,14 +32,22 @@ def lines(run: Run, title: str, value: Callable[[dict[str, Any]], float | None])
     most = _nice(max((value(tick) or 0 for scheme in run.schemes for tick in scheme.ticks), default=0) or 1)
     right, high = WIDTH - LEFT - 6, HEIGHT - TOP - BOTTOM
 
-    def at(tick: dict[str, Any]) -> str:
-        x = LEFT + right * tick["t"] / end
-        return f"{x:.1f},{TOP + high * (1 - (value(tick) or 0) / most):.1f}"
+    def path(ticks: Sequence[dict[str, Any]]) -> str:
+        """Broken where nothing was measured: where nobody was answered, nobody was answered within 0 ms."""
+        parts: list[list[str]] = [[]]
+        for tick in ticks:
+            found = value(tick)
+            if found is None:
+                parts.append([])
+            else:
+                parts[-1].append(f"{LEFT + right * tick['t'] / end:.1f},{TOP + high * (1 - found / most):.1f}")
+        # A value between two gaps is a short line, or it could not be seen.
+        return "".join(f"M{'L'.join(part)}{'h2' if len(part) == 1 else ''}" for part in parts if part)
 
     drawn = format_html_join(
         "",
-        '<polyline class="s{}" points="{}"/>',
-        ((scheme.number % 6, " ".join(at(tick) for tick in scheme.ticks)) for scheme in run.schemes if scheme.ticks),
+        '<path class="line s{}" d="{}"/>',
+        ((scheme.number % 6, path(scheme.ticks)) for scheme in run.schemes if scheme.ticks),
     )
     return format_html(
         '<figure class="chart"><figcaption>{}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">'

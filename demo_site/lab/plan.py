@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from demo_site.client import MIX
-from demo_site.schemes import CONNECTIONS, SCHEMES, peers
+from demo_site.schemes import CONNECTIONS, SCHEMES, others
 
 MOST_VISITORS = 128
 MOST_CONNECTIONS = 64
@@ -17,8 +17,8 @@ MOST_WEIGHT = 1000
 
 
 def known() -> dict[str, str]:
-    """The schemes that can be run here, by name, with their titles: the demo's own, and peers that are installed."""
-    return {name: scheme.title for name, scheme in {**SCHEMES, **peers()}.items()}
+    """The schemes that can be run here, by name, with their titles: the demo's own, and others that are installed."""
+    return {name: scheme.title for name, scheme in {**SCHEMES, **others()}.items()}
 
 
 @dataclass(frozen=True)

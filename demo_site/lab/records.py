@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_site.lab.plan import Plan, known
-from demo_site.lab.run import EVENTS, alive
+from demo_site.lab.run import EVENTS, STOPPING, alive
 
 _EDGES = 8
 
@@ -22,13 +22,14 @@ class Unreadable(LookupError):
 
 @dataclass
 class Scheme:
-    """One scheme of a run. ``result`` is None until it has been measured to the end."""
+    """One scheme of a run. ``result`` is None until it has been measured to the end; ``begun`` is before any tick."""
 
     name: str
     title: str
     number: int
     ticks: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] | None = None
+    begun: bool = False
 
     @property
     def p50(self) -> float | None:
@@ -86,6 +87,7 @@ class Run:
     failure: str = ""
     ended: bool = False
     died: bool = False
+    stopping: bool = False
 
     @property
     def over(self) -> bool:
@@ -117,8 +119,12 @@ class Run:
             return "Done: every scheme has been measured."
         if self.died:
             return "The run's process was killed, or ended without a word."
-        under_way = [scheme for scheme in self.schemes if scheme.ticks and scheme.result is None]
-        return f"Measuring: {under_way[-1].title} …" if under_way else "Setting up the next site …"
+        if self.stopping:
+            return "Stopping …"
+        under_way = next((scheme for scheme in self.schemes if scheme.begun and scheme.result is None), None)
+        if under_way is None:
+            return "Setting up the database …" if self.schemes[0].result is None else "Going on to the next scheme …"
+        return f"{'Measuring' if under_way.ticks else 'Setting up, visitors sign in'}: {under_way.title} …"
 
     @cached_property
     def best(self) -> Scheme | None:
@@ -144,6 +150,8 @@ def read(folder: Path) -> Run:
             break  # being written at this moment
         event = json.loads(line)
         match event["kind"]:
+            case "begins":
+                schemes[event["scheme"]].begun = True
             case "tick":
                 schemes[event["scheme"]].ticks.append(event)
             case "result":
@@ -153,4 +161,5 @@ def read(folder: Path) -> Run:
             case "ended":
                 ended = True
     died = not (lives or failure or ended)
-    return Run(folder.name, plan, tuple(schemes.values()), failure, ended, died)
+    stopping = (folder / STOPPING).exists()
+    return Run(folder.name, plan, tuple(schemes.values()), failure, ended, died, stopping)

@@ -30,6 +30,7 @@ from demo_site.lab.plan import Plan
 EVENTS = "events.jsonl"
 OUTPUT = "output.log"
 _DATABASE = "database"  # the name of the run's own, for as long as there is one
+STOPPING = "stopping"  # is there when somebody has asked for its end
 _ALIVE = "alive"  # locked for as long as the run's process lives
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 Say = Callable[[dict[str, Any]], None]
@@ -87,6 +88,19 @@ def alive(run: Path) -> bool:
     return False
 
 
+def cancel(run: Path) -> bool:
+    """Ask the run in this folder to end: it cleans up, and says so as its last event. False if it is over already."""
+    pid = (run.parent / "lock").read_text()  # of the newest run; if this one lives, it is the newest
+    if not alive(run) or not pid.isdigit():
+        return False
+    (run / STOPPING).touch()
+    try:
+        os.kill(int(pid), signal.SIGTERM)
+    except ProcessLookupError:
+        return False  # it has just ended
+    return True
+
+
 def stop(folder: Path, seconds: float = 30.0) -> None:
     """End the run in ``folder``, if there is one, and wait until it has cleaned up. TimeoutError when it has not."""
     asked = ""
@@ -110,7 +124,9 @@ def stop(folder: Path, seconds: float = 30.0) -> None:
 
 @contextmanager
 def _database(folder: Path) -> Iterator[str]:
-    """A new database that is dropped afterwards, and by the next run where a run was killed before it could."""
+    """A new database, dropped afterwards with what Redis has under its name, and by the next run where a run was killed
+    before it could."""
+    from django.core.cache import caches
     from django.db import connection
 
     from demo_site.run import create_database
@@ -120,6 +136,9 @@ def _database(folder: Path) -> Iterator[str]:
         if name.startswith(own_servers.WORKLOAD):
             with connection._nodb_cursor() as cursor:
                 cursor.execute(f"DROP DATABASE IF EXISTS {connection.ops.quote_name(name)}")
+            redis = caches["default"].client.get_client()
+            for key in redis.scan_iter(match=f"*{name}*", count=1000):
+                redis.unlink(key)
         note.unlink()
 
     for left in folder.parent.glob(f"*/{_DATABASE}"):

@@ -5,5 +5,6 @@ from . import views
 urlpatterns = [
     path("", views.index, name="lab"),
     path("runs/<str:name>/", views.run, name="lab-run"),
+    path("runs/<str:name>/end/", views.end, name="lab-end"),
     path("runs/<str:name>/state/", views.state, name="lab-state"),
 ]

@@ -11,12 +11,12 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from . import pictures, records
 from .forms import PlanForm
 from .plan import Plan
-from .run import NAME, OUTPUT, Busy, start
+from .run import NAME, OUTPUT, Busy, cancel, start
 
 _SHOWN = 10
 _started: list[subprocess.Popen[bytes]] = []
@@ -75,6 +75,16 @@ def index(request: HttpRequest) -> HttpResponse:
 @require_safe
 def run(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "lab/run.html", _context(name))
+
+
+@never_cache
+@login_required
+@require_POST
+def end(request: HttpRequest, name: str) -> HttpResponse:
+    """Stop a run before its time; whoever may start one may."""
+    _read(name)
+    cancel(_folder() / name)
+    return redirect("lab-run", name)
 
 
 @never_cache

@@ -23,6 +23,10 @@ class Scheme:
 
 
 _STOCK = {"ENGINE": "django.db.backends.mysql", "CONN_MAX_AGE": None}
+_POOLED = {
+    "ENGINE": "pooling.backends.mysql",
+    "OPTIONS": {"pool": {"min_size": 2, "max_size": CONNECTIONS, "timeout": PATIENCE}},
+}
 
 SCHEMES = {
     scheme.name: scheme
@@ -30,22 +34,19 @@ SCHEMES = {
         Scheme("thread", "a connection per thread", _STOCK),
         Scheme("shared", "one shared connection", {"ENGINE": "demo_site.schemes.shared", "CONN_MAX_AGE": 0}),
         Scheme("global", "one lock around requests", _STOCK, ("demo_site.schemes.one_at_a_time.OneAtATime",)),
-        Scheme(
-            "pooling",
-            "pool + groups + cache",
-            {
-                "ENGINE": "pooling.backends.mysql",
-                "OPTIONS": {"pool": {"min_size": 2, "max_size": CONNECTIONS, "timeout": PATIENCE}},
-            },
-            pooling={"LOCK_WAIT": PATIENCE},
-        ),
+        Scheme("pooling", "pool + groups + cache", _POOLED, pooling={"LOCK_WAIT": PATIENCE}),
     )
 }
 
 
-def peers() -> dict[str, Scheme]:
-    """Other people's ways, as far as their packages are installed; the lab can run them as well."""
-    found = [Scheme("fresh", "a connection per request", {**_STOCK, "CONN_MAX_AGE": 0})]
+def others() -> dict[str, Scheme]:
+    """What the lab can run as well: the last one as a fleet of processes would have it, with its locks, fences and
+    pages in Redis, and other people's ways as far as their packages are installed."""
+    in_redis = {"LOCK_WAIT": PATIENCE, "CACHE_ALIAS": "default"}
+    found = [
+        Scheme("pooling_redis", "pool + groups + cache in Redis", _POOLED, pooling=in_redis),
+        Scheme("fresh", "a connection per request", {**_STOCK, "CONN_MAX_AGE": 0}),
+    ]
     if find_spec("dj_db_conn_pool") is not None:
         options = {"POOL_SIZE": CONNECTIONS, "MAX_OVERFLOW": 0, "TIMEOUT": PATIENCE}
         found.append(
@@ -61,7 +62,7 @@ def peers() -> dict[str, Scheme]:
 def chosen() -> Scheme:
     """The scheme that the environment's DEMO_SCHEME names; ``pooling`` without it."""
     name = os.environ.get("DEMO_SCHEME", "pooling")
-    known = {**SCHEMES, **peers()}
+    known = {**SCHEMES, **others()}
     if name not in known:
         raise ValueError(f"DEMO_SCHEME must be one of {', '.join(known)}, not {name!r}.")
     return known[name]

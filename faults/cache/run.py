@@ -104,7 +104,7 @@ def run(plan: Plan, folder: Path) -> Result:
         try:
             nemesis.settled()
             _rage(plan, nemesis, history)
-            codes = fleet.end()
+            ends = fleet.end()
         except BaseException:
             fleet.kill()
             raise
@@ -114,7 +114,7 @@ def run(plan: Plan, folder: Path) -> Result:
     findings = [
         *verdict.findings,
         *(Finding(checker.PROGRESS, text) for text in nemesis.stuck),
-        *(Finding(checker.BROKEN, f"worker {number} ended with {code}") for number, code in enumerate(codes) if code),
+        *(Finding(checker.BROKEN, text) for text in ends),
     ]
     told = checker.stories(events)
     return Result(plan, events, told, verdict.levels, findings, verdict.marks, nemesis.injected, nemesis.slowest)

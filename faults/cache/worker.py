@@ -7,6 +7,7 @@ other, when it asked for the last of them: whether that one was too old tells it
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import random
@@ -159,6 +160,7 @@ def write(lane: Lane, name: str, seed: str) -> None:
 
 def main() -> None:
     logging.disable(logging.CRITICAL)  # what goes wrong here is meant to, and the history has it
+    faulthandler.enable()  # for SIGABRT, see `Process.end`
     name, seed, lease = sys.argv[1:]
     os.environ["FAULTS_LEASE"] = lease
     django.setup()

@@ -5,22 +5,22 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from django.http import HttpResponse
 
 from ..groups import read_epochs
 from ..store.protocol import Store, Vector
 from . import frame, keys
+from .copies import Template
 from .stats import TOLD
 
 NAME = "pooling"
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(NamedTuple):
     """What a look into the store found. ``key`` is where the answer stands or would stand; ``why`` is RFC 9211's
     word for a miss; ``skip``: the last answer could not be stored, do not queue for this one; ``mark``: what led from
     the base key to this one. ``old``: a page that counts no more; ``current`` if only its time is up, and nothing that
@@ -107,23 +107,26 @@ def save(
     return store.put(key, frame.encode(page), ttl + grace, epochs, vector)
 
 
-def answer(page: frame.Page, method: str | None) -> HttpResponse:
-    """The stored answer. For HEAD it says the length of GET's body; Django or the server leaves the body out."""
-    # The type apart: given among the headers, Django would go through all of them twice.
-    kind, others = None, []
-    for pair in page.headers:
-        if pair[0].lower() == "content-type":
-            kind = pair[1]
-        else:
-            others.append(pair)
-    response = HttpResponse(page.body, content_type=kind or "text/html", status=page.status, reason=page.reason)
-    if kind is None:
-        del response["Content-Type"]
-    for name, value in others:
-        response.headers[name] = value
+def answer(page: frame.Page, method: str | None, *parts: str, detail: str | None = None) -> HttpResponse:
+    """The stored answer with ``Age`` and, of these words, ``Cache-Status``. For HEAD it says the length of GET's body;
+    Django or the server leaves the body out."""
+    template, earlier = _template(page.status, page.reason, page.headers)
+    said = (("Age", age(page)), ("Cache-Status", _words(parts, detail, earlier)))
+    response = template.copy(page.body, *said)
+    setattr(response, TOLD, (parts, detail))
     if method == "HEAD":
-        response["Content-Length"] = str(len(page.body))
+        response.headers["Content-Length"] = str(len(page.body))
     return response
+
+
+@lru_cache(maxsize=1024)  # of what follows once for each page; the body is no part of it
+def _template(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> tuple[Template, str | None]:
+    """What the answers of a page are copied from, and the ``Cache-Status`` that it was stored with."""
+    response = HttpResponse(content_type="text/html", status=status, reason=reason)
+    del response.headers["Content-Type"]  # a page has its own, or none
+    for name, value in headers:
+        response.headers[name] = value
+    return Template(response), response.headers.get("Cache-Status")
 
 
 def remaining(page: frame.Page) -> int:
@@ -133,17 +136,21 @@ def remaining(page: frame.Page) -> int:
 
 def age(page: frame.Page) -> str:
     """``Age``: seconds since the page was made (RFC 9111, section 5.1); clocks of machines may differ a little."""
-    return str(max(0, int(time.time() - page.created)))
+    seconds = int(time.time() - page.created)
+    return str(seconds) if seconds > 0 else "0"
 
 
 def status(response: Any, *parts: str, detail: str | None = None) -> Any:
     """Add ``Cache-Status: pooling; …`` behind what is there; returns the response."""
     if hasattr(response, "headers"):
         setattr(response, TOLD, (parts, detail))  # for whoever counts
-        if detail:
-            text = _NOT_PRINTABLE.sub("?", detail).replace("\\", "\\\\").replace('"', '\\"')
-            parts = (*parts, f'detail="{text}"')
-        mine = "; ".join((NAME, *parts))
-        earlier = response.headers.get("Cache-Status")
-        response.headers["Cache-Status"] = f"{earlier}, {mine}" if earlier else mine
+        response.headers["Cache-Status"] = _words(parts, detail, response.headers.get("Cache-Status"))
     return response
+
+
+def _words(parts: tuple[str, ...], detail: str | None, earlier: str | None) -> str:
+    if detail:
+        text = _NOT_PRINTABLE.sub("?", detail).replace("\\", "\\\\").replace('"', '\\"')
+        parts = (*parts, f'detail="{text}"')
+    mine = "; ".join((NAME, *parts))
+    return f"{earlier}, {mine}" if earlier else mine

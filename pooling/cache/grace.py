@@ -96,5 +96,7 @@ def is_due(page: frame.Page) -> bool:
     the page takes to make, the likelier it is. So a page that is asked for often is renewed before it expires.
     """
     left = page.created + page.ttl - wall()
+    if left >= page.cost * _NEVER:
+        return False
     cost = min(page.cost, page.ttl / _LEAST_LIVES)
     return left < cost * _NEVER and left < -cost * math.log(1.0 - rand())

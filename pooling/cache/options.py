@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -34,7 +35,7 @@ class CacheOptions:
     stale: float = 0.0
     stale_if_error: float = 0.0
 
-    @property
+    @cached_property
     def grace(self) -> float:
         """Seconds for which a page that counts no more may still be of use."""
         return max(self.stale, self.stale_if_error)

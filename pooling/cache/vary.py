@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.conf import settings
 from django.utils import timezone, translation
 
 from .._names import closest
@@ -85,6 +84,11 @@ class VaryOn:
         return bool(self.callbacks) or any(item.startswith(_PERSONAL) for item in self.items)
 
     @cached_property
+    def nothing(self) -> bool:
+        """Is there nothing but the address by which pages differ?"""
+        return not self.items and not self.callbacks and self.query is None
+
+    @cached_property
     def headers(self) -> tuple[str, ...]:
         """The request headers by which an answer's ``Vary`` says this to other caches."""
         names = {item.removeprefix("header:") for item in self.items if item.startswith("header:")}
@@ -106,6 +110,8 @@ class VaryOn:
 
     def values(self, request: Any) -> Values:
         """The values for this request. Nothing is kept of what they touch: the visitor's things are put back."""
+        if self.nothing:
+            return NOTHING
         found: list[tuple[str, str | None]] = []
         for item in self.items:
             if item == "user":
@@ -123,6 +129,8 @@ class VaryOn:
 
     async def avalues(self, request: Any) -> Values:
         """`values` for async views: user and session are asked for without blocking."""
+        if self.nothing:
+            return NOTHING
         found: list[tuple[str, str | None]] = []
         for item in self.items:
             if item == "user":
@@ -177,6 +185,9 @@ class Values:
         return sorted(what for what in tracker.look() - declared if not _is_part(what, declared))
 
 
+NOTHING = Values()
+
+
 def _is_part(what: str, declared: set[str]) -> bool:
     """Does it belong to something larger that was declared?"""
     if what.startswith(_SESSION_KEY):
@@ -206,14 +217,6 @@ def advice(touched: Iterable[str], callbacks: Iterable[Callback] = ()) -> str:
         f"{declared}. {', '.join(names)} in vary_on covers it only if you say so: "
         f"pooling.caching.vary_by({names[0]}, covers=[{', '.join(items)}]), if the page is the same for all visitors "
         f"for whom that returns the same"
-    )
-
-
-def locale() -> tuple[str | None, str | None]:
-    """Active language and time zone, where the project uses them: always part of a key, as in cache_page."""
-    return (
-        translation.get_language() if settings.USE_I18N else None,
-        timezone.get_current_timezone_name() if settings.USE_TZ else None,
     )
 
 

@@ -10,7 +10,9 @@ declared that begins with an argument, then a top level that no other one has ma
 from __future__ import annotations
 
 import threading
+import weakref
 
+from .._forks import after_in_child
 from ..groups import Template
 from ..locks.stats import FOLD
 from ..spec import declared
@@ -26,6 +28,11 @@ class GroupLabels:
         self._mutex = threading.Lock()
         self._given: set[str] = set()
         self._literal: frozenset[tuple[str, ...]] = frozenset()
+        _all.add(self)
+
+    def after_fork(self) -> None:
+        """In a child that was forked: another thread may have had the mutex at that moment, and is not here."""
+        self._mutex = threading.Lock()
 
     def refresh(self) -> None:
         """Look what is declared by now. For whoever reads them from time to time."""
@@ -54,6 +61,17 @@ class GroupLabels:
         known = (levels[:depth] for depth in range(len(levels), 0, -1) if levels[:depth] in literal)
         longest = next(known, () if () in literal else levels[:1])
         return "/".join(longest if longest == levels else (*longest, FOLD))
+
+
+_all: weakref.WeakSet[GroupLabels] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for labels in list(_all):
+        labels.after_fork()
+
+
+after_in_child(_after_fork_in_child)
 
 
 def _literal(template: Template) -> tuple[str, ...]:

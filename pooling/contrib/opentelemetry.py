@@ -16,6 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Obs
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider, get_tracer
 
 from .. import moments
+from .._forks import after_in_child
 from ..cache.stats import cache_stats
 from ..moments import Checkout, LockHeld, LockWaited, Moment, PageAwaited
 from ..status import here
@@ -210,3 +211,11 @@ def _failed(span: Span, error: str) -> None:
 
 def _labels_of(moment: LockWaited | LockHeld, labels: GroupLabels) -> list[str]:
     return list(dict.fromkeys(labels.of(group) for group in (*moment.writes, *moment.reads)))
+
+
+def _after_fork_in_child() -> None:
+    global _mutex
+    _mutex = threading.Lock()  # another thread may have had it at the moment of the fork
+
+
+after_in_child(_after_fork_in_child)

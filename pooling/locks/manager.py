@@ -6,68 +6,25 @@ Knows no Django and no store in particular; it speaks `pooling.store.protocol.St
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from .. import _numbers, moments
+from .. import moments
 from ..errors import LockTimeout, StoreUnavailable
-from ..groups import Mode, Plan, write_epochs
-from ..store.protocol import Grant, LockRequest, Store
+from ..groups import Plan
+from ..store.protocol import Grant, Store
 from . import held as _held
-from .beside import Beside, check_left, left_to, tickets_of
+from .asking import Asking, Options, Tickets, ask, seconds
+from .beside import Beside
 from .held import Held, current_holds
 from .leases import Renewer
-from .order import check_order, modes_of, remaining
+from .order import modes_of, remaining
 from .report import timeout_error
 from .stats import LockStats, process
 
 logger = logging.getLogger("pooling.locks")
-
-_PATIENCE_MARGIN = 2.0  # seconds: a live waiter gives up by itself before the store takes it for dead
-_HOST = socket.gethostname()
-
-
-def _seconds(name: str, value: object, *, zero: bool) -> float:
-    return _numbers.seconds(name, value, zero=zero, wrong_type=TypeError)
-
-
-@dataclass(frozen=True)
-class Options:
-    """``wait`` and ``lease`` in seconds, used where a call gives none; ``ranks`` of top-level groups.
-
-    TypeError or ValueError for what is no such number. A wait of 0 means not to wait at all.
-    """
-
-    wait: float = 10.0
-    lease: float = 30.0
-    ranks: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _seconds("wait", self.wait, zero=True)
-        _seconds("lease", self.lease, zero=False)
-
-
-@dataclass(slots=True)
-class _Asking:
-    """An acquisition under way."""
-
-    request: LockRequest
-    plan: Plan  # as declared
-    new: Plan  # what of it was not held yet
-    holds: tuple[Held, ...]  # what the context has already
-    needs: tuple[Held, ...]
-    wait: float
-    view: str
-    thread: threading.Thread | None
-    started: float
-    sent: bool = False  # may the store know of it?
-    queued: bool = False
 
 
 class LockManager:
@@ -91,9 +48,7 @@ class LockManager:
         self._on_lost = on_lost
         self._renewer = Renewer(store, clock, self._lose)
         self._beside = Beside()
-        self._numbers = itertools.count()
-        self._nonce = ""
-        self._nonce_pid = 0
+        self._tickets = Tickets()
 
     def acquire(
         self,
@@ -121,9 +76,7 @@ class LockManager:
         LockOrderError: new groups while holding others, not later than all of those. Interrupted in any way it
         leaves nothing behind.
         """
-        asking = self._prepare(
-            plan, wait, lease, watches, follow, nowait, view, label, trace, threading.current_thread()
-        )
+        asking = self._ask(plan, wait, lease, watches, follow, nowait, view, label, trace, threading.current_thread())
         if isinstance(asking, Held):
             return asking
         ticket = asking.request.ticket
@@ -159,7 +112,7 @@ class LockManager:
     ) -> Held | None:
         """`acquire`, but None if it would have to wait: one call to the store, and nobody is told who was in the way.
         For async code as well; ``thread`` is the one that holds it in sync code."""
-        asking = self._prepare(plan, 0.0, lease, watches, follow, True, view, "", trace, thread)
+        asking = self._ask(plan, 0.0, lease, watches, follow, True, view, "", trace, thread)
         if isinstance(asking, Held):
             return asking
         try:
@@ -185,7 +138,7 @@ class LockManager:
     ) -> Held:
         """`acquire` without blocking a thread while waiting. Await it directly, not as a task of its own: what is
         held belongs to the context that awaits."""
-        asking = self._prepare(plan, wait, lease, watches, follow, nowait, view, label, trace, None)
+        asking = self._ask(plan, wait, lease, watches, follow, nowait, view, label, trace, None)
         if isinstance(asking, Held):
             return asking
         store = self.store
@@ -198,7 +151,9 @@ class LockManager:
                 while grant is None and (left := deadline - time.monotonic()) > 0:
                     grant = await self._wait_async(asking, left)
                     if grant is None and time.monotonic() < deadline:
-                        self._widen(asking)
+                        if asking.is_too_narrow:
+                            store.release(asking.request.ticket)
+                            asking.widen(self._tickets, self.options.ranks)
                         grant = store.acquire(asking.request)
                         await asyncio.sleep(0)  # a store that forgets it again and again must not stop the loop
             if grant is None:
@@ -267,7 +222,7 @@ class LockManager:
 
     # -- steps of an acquisition
 
-    def _prepare(
+    def _ask(
         self,
         plan: Plan,
         wait: float | None,
@@ -279,72 +234,22 @@ class LockManager:
         label: str,
         trace: str,
         thread: threading.Thread | None,
-    ) -> _Asking | Held:
+    ) -> Asking | Held:
+        """What is to be asked of the store; a `Held` if everything is held already."""
         options = self.options
-        seconds = options.wait if wait is None else _seconds("wait", wait, zero=True)
-        lease = options.lease if lease is None else _seconds("lease", lease, zero=False)
+        wait = options.wait if wait is None else seconds("wait", wait, zero=True)
+        lease = options.lease if lease is None else seconds("lease", lease)
         holds = current_holds(self)
-        left = left_to(holds) if holds else ()
-        new = plan
-        if holds:
-            modes = modes_of(holds)
-            new = remaining(plan, modes, options.ranks)
-            if not new.wants:
-                return self._share(plan, holds, watches, lease, view, thread)
-            if modes:
-                check_order(new, modes, options.ranks, view)
-            if left:
-                check_left(plan, holds, left, options.ranks, view)
-        wants = new.wants
-        if follow is not None:
-            if holds:
-                follow = None
-            elif all(group != follow for group, _ in wants):
-                wants = (*wants, (follow, Mode.X))
-        request = LockRequest(
-            ticket=self._new_ticket(),
-            wants=wants,
-            lease=lease,
-            patience=seconds + _PATIENCE_MARGIN,
-            renews=write_epochs(new.writes) if new.writes else (),
-            watches=watches,
-            family=tickets_of((*holds, *left)) if holds else (),
-            follow=follow,
-            nowait=nowait or seconds == 0,
-            owner={
-                "view": view,
-                "label": label,
-                "host": _HOST,
-                "pid": str(self._nonce_pid),
-                "thread": (thread or threading.current_thread()).name,
-                **({"trace": trace} if trace else {}),
-            },
+        asking = ask(
+            plan, holds, self._tickets, options.ranks, wait, lease, watches, follow, nowait, view, label, trace, thread
         )
-        needs = holds if new is not plan and new.wants != plan.wants else ()
-        return _Asking(request, plan, new, holds, needs, seconds, view, thread, time.monotonic())
+        return self._share(plan, holds, watches, lease, view, thread) if asking is None else asking
 
-    async def _wait_async(self, asking: _Asking, timeout: float) -> Grant | None:
+    async def _wait_async(self, asking: Asking, timeout: float) -> Grant | None:
         request = asking.request
         if not asking.holds:
             return await self.store.wait_async(request.ticket, timeout)
         return await self._beside.wait(self.store, request.ticket, request.family, asking.holds, timeout)
-
-    def _widen(self, asking: _Asking) -> None:
-        """If something was left to the outer holds meanwhile, ask again by a new ticket that passes it."""
-        left = left_to(asking.holds)
-        family = tickets_of((*asking.holds, *left))
-        if set(family) <= set(asking.request.family):
-            return
-        self.store.release(asking.request.ticket)
-        check_left(asking.plan, asking.holds, left, self.options.ranks, asking.view)
-        asking.request = asking.request._replace(ticket=self._new_ticket(), family=family)
-
-    def _new_ticket(self) -> str:
-        pid = os.getpid()
-        if pid != self._nonce_pid:  # the first one, or the first after a fork
-            self._nonce = os.urandom(9).hex()
-            self._nonce_pid = pid
-        return f"{self._nonce}.{next(self._numbers)}"
 
     def _share(
         self,
@@ -372,7 +277,7 @@ class LockManager:
         _held.push(held)
         return held
 
-    def _granted(self, asking: _Asking, grant: Grant) -> Held:
+    def _granted(self, asking: Asking, grant: Grant) -> Held:
         request = asking.request
         leading = grant.leading
         held = Held(
@@ -414,7 +319,7 @@ class LockManager:
                 "A request for locks could not be withdrawn; the store drops it by itself", extra={"ticket": ticket}
             )
 
-    def _timed_out(self, asking: _Asking) -> LockTimeout:
+    def _timed_out(self, asking: Asking) -> LockTimeout:
         waited = time.monotonic() - asking.started
         self._abandon(asking.request.ticket)
         if asking.queued:

@@ -1,8 +1,8 @@
-"""The words of LockTimeout: which groups, how long, who has them, what to change."""
+"""Who holds and who waits, in words; and the words of LockTimeout: which groups, how long, who, what to change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .._numbers import retry_after
 from ..errors import LockTimeout, StoreUnavailable
@@ -10,6 +10,7 @@ from ..groups import Mode, conflicts
 from ..store.protocol import LockRequest, Party, Store, Wants
 
 _MAX_NAMED = 3
+UNNAMED = "unnamed code"  # what holds a group or a connection, and is no view
 
 
 def timeout_error(
@@ -23,13 +24,13 @@ def timeout_error(
 
     ``mean_hold``: for how many seconds these groups are held on average, None where that is not known.
     """
-    who = repr(view) if view else "A request"
+    asker = repr(view) if view else "A request"
     waiting = "did not wait" if request.nowait else f"waited {waited:.3g} s"
     try:
         parties = store.parties([group for group, _ in request.wants])
     except StoreUnavailable as error:
         return LockTimeout(
-            f"{who} {waiting} for {_asked(request)}; who holds it is unknown: {error} "
+            f"{asker} {waiting} for {_asked(request)}; who holds it is unknown: {error} "
             f"Raise wait= or POOLING['LOCK_WAIT'], or see to the store."
         )
     blocking = [
@@ -42,14 +43,14 @@ def timeout_error(
     ]
     if not blocking:
         return LockTimeout(
-            f"{who} {waiting} for {_asked(request)}, which became free just now. Try again, or raise wait= or "
+            f"{asker} {waiting} for {_asked(request)}, which became free just now. Try again, or raise wait= or "
             f"POOLING['LOCK_WAIT']."
         )
     groups = sorted({group for _, names in blocking for group in names})
     named = "; ".join(describe(party, names) for party, names in blocking[:_MAX_NAMED])
     more = f"; and {len(blocking) - _MAX_NAMED} more" if len(blocking) > _MAX_NAMED else ""
     return LockTimeout(
-        f"{who} {waiting} for {_named(groups)}: {named}{more}. Hold it there for a shorter time, "
+        f"{asker} {waiting} for {_named(groups)}: {named}{more}. Hold it there for a shorter time, "
         f"name finer groups, or raise wait= or POOLING['LOCK_WAIT'].",
         retry_after=retry_after(_seconds_until_free(blocking, mean_hold)),
     )
@@ -98,11 +99,18 @@ def _named(groups: Iterable[str]) -> str:
 
 def describe(party: Party, groups: Iterable[str]) -> str:
     """Who it is, and for how long it has had these groups, or has waited for them."""
-    owner = party.owner
-    view = repr(owner["view"]) if owner.get("view") else "unnamed code"
-    label = f" ({owner['label']})" if owner.get("label") else ""
-    trace = f", trace {owner['trace']}" if owner.get("trace") else ""
     names = _named(groups)
     has = f"has had {names} for" if party.holding else f"is before it in the queue for {names}, for"
-    place = f"pid {owner.get('pid', '?')}, thread {owner.get('thread', '?')}{trace}"
-    return f"{view}{label} on {owner.get('host', '?')} ({place}) {has} {party.seconds:.3g} s"
+    return f"{who(party.owner)} ({place(party.owner)}) {has} {party.seconds:.3g} s"
+
+
+def who(owner: Mapping[str, str]) -> str:
+    """The view of a holder or waiter, and what it calls itself besides."""
+    label = f" ({owner['label']})" if owner.get("label") else ""
+    return f"{owner.get('view') or UNNAMED}{label}"
+
+
+def place(owner: Mapping[str, str]) -> str:
+    """The process and thread of a holder or waiter, and its request's trace where it has one."""
+    trace = f", trace {owner['trace']}" if owner.get("trace") else ""
+    return f"{owner.get('host') or '?'} pid {owner.get('pid') or '?'}, {owner.get('thread') or '?'}{trace}"

@@ -47,8 +47,9 @@ class Group:
         self.timeouts += other.timeouts
 
     def copy(self) -> Group:
-        made = Group()
-        made.take(self)
+        made = Group.__new__(Group)
+        made.holds, made.waits = self.holds.copy(), self.waits.copy()
+        made.writes, made.timeouts = self.writes, self.timeouts
         return made
 
     def as_json(self, name: str) -> dict[str, Any]:
@@ -117,11 +118,11 @@ class LockStats:
             found = [self._groups[name].holds for group in groups if (name := self._line_of(group)) is not None]
             return max((one.total / one.count for one in found if one.count), default=None)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, most: int | None = None) -> dict[str, Any]:
         """All of it as JSON could have it, the groups that were waited for longest first; see `snapshot`."""
         with self._mutex:
             copies = {name: group.copy() for name, group in self._groups.items()}
-        return _as_json(copies)
+        return _as_json(copies, most)
 
     # -- details, under the mutex
 
@@ -177,24 +178,28 @@ def merge(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return _as_json(groups)
 
 
-def _as_json(groups: Mapping[str, Group]) -> dict[str, Any]:
+def _as_json(groups: Mapping[str, Group], most: int | None = None) -> dict[str, Any]:
     ranked = sorted(groups.items(), key=lambda item: (-item[1].waits.total, -item[1].holds.total, item[0]))
-    return {"groups": [group.as_json(name) for name, group in ranked]}
+    return {
+        "groups": [group.as_json(name) for name, group in ranked[:most]],
+        "waited": sum(group.waits.count for group in groups.values()),
+    }
 
 
 _all: weakref.WeakSet[LockStats] = weakref.WeakSet()
 process = LockStats()  # what every lock manager of this process counts in, unless it was given another
 
 
-def snapshot() -> dict[str, Any]:
-    """What this process has counted: ``{"groups": [...]}``, those that were waited for longest, all together, first.
+def snapshot(most: int | None = None) -> dict[str, Any]:
+    """What this process has counted: ``{"groups": [...], "waited": …}``. The groups that were waited for longest, all
+    together, come first, and ``most`` of them at most; ``waited`` is how often one was waited for, of all of them.
 
     Each group has ``group`` (a path, or a fold), ``asked`` (holds that ended and requests that timed out), ``waited``
     (how many of these had to wait), ``timeouts``, ``writes``, and ``hold`` and ``wait``. Each of the two has ``count``;
     ``total``, ``max``, ``p50``, ``p99`` in seconds (percentiles to a quarter); and ``buckets``, for `merge`. Who did
     not have to wait counts in ``wait`` with 0.
     """
-    return process.snapshot()
+    return process.snapshot(most)
 
 
 def _after_fork_in_child() -> None:

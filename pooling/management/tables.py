@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pooling.groups import Mode
+from pooling.locks.report import UNNAMED, place, who
 from pooling.status.fleet import party_as_dict
+from pooling.status.words import percent, span
 from pooling.store.protocol import Party
 
 NARROWEST = 8  # characters of a column that is shortened
@@ -44,21 +46,6 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def duration(seconds: float) -> str:
-    if seconds < 0.0005:
-        return "0" if seconds < 0.0000005 else f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.1f} {unit}" if size == 1 and seconds < 10 else f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} days"
-
-
-def _ratio(part: float | None) -> str:
-    return "–" if part is None else f"{part:.0%}"
-
-
 def _count(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"
 
@@ -73,10 +60,10 @@ def status(found: Mapping[str, Any], width: int | None, style: Any) -> str:
         f"{_count(totals['processes'], 'process', 'processes')}; "
         f"{_count(totals['size'], 'connection', 'connections')}, "
         f"{totals['busy']} of them busy; {_count(totals['waiting'], 'request waits', 'requests wait')} for one; "
-        f"pages: {_ratio(totals['hit_ratio'])} hits, {duration(totals['saved_seconds'])} saved"
+        f"pages: {percent(totals['hit_ratio'])} hits, {span(totals['saved_seconds'])} saved"
     ]
-    if found["problems"]:
-        parts.append("\n".join(style.ERROR(f"! {_printable(one)}") for one in found["problems"]))
+    if found["doubts"] or found["problems"]:
+        parts.append("\n".join(style.ERROR(f"! {_printable(one)}") for one in (*found["problems"], *found["doubts"])))
     else:
         parts.append(style.SUCCESS("No problems."))
     if found["processes"]:
@@ -94,8 +81,8 @@ def _processes(processes: Iterable[Mapping[str, Any]], width: int | None) -> str
     now = time.time()
     rows = [
         (
-            *(one["host"], str(one["pid"]), one["program"], duration(max(0.0, now - one["started"]))),
-            *(duration(max(0.0, now - one["at"])), one["store"]["state"]),
+            *(one["host"], str(one["pid"]), one["program"], span(now - one["started"])),
+            *(span(now - one["at"]), one["store"]["state"]),
             f"Python {one['python']}, Django {one['django']}",
         )
         for one in processes
@@ -127,7 +114,7 @@ def _pools(pools: Iterable[Mapping[str, Any]], width: int | None, style: Any) ->
                 *(one["name"], one["server"], one["process"], one["state"], f"{one['size']}/{one['max']}"),
                 *(str(one["busy"]), str(one["waiting"]), str(one["stats"]["requests_num"])),
                 str(one["stats"]["requests_errors"]),
-                *(duration(one["wait"][key]) for key in ("p50", "p99", "max")),
+                *(span(one["wait"][key]) for key in ("p50", "p99", "max")),
             )
         )
         bad = one["state"] != "up" and one["state"] != "closed"
@@ -141,7 +128,7 @@ def _holders(pools: Iterable[Mapping[str, Any]], width: int | None) -> str:
     held.sort(key=lambda pair: -pair[0]["seconds"])
     rows = [
         (
-            *(pool["name"], duration(one["seconds"]), pool["process"], one["thread"], one["view"] or "unnamed code"),
+            *(pool["name"], span(one["seconds"]), pool["process"], one["thread"], one["view"] or UNNAMED),
             one["stack"][0] if one["stack"] else "",
         )
         for one, pool in held[:HOLDERS]
@@ -183,8 +170,8 @@ def _groups(groups: Iterable[Mapping[str, Any]], width: int | None) -> str:
     head = ("group", "asked", "waited", "gave up", "share", "wait p50", "p99", "max", "hold p50", "p99", "max")
     rows = [
         (
-            *(one["group"], str(one["asked"]), str(one["waited"]), str(one["timeouts"]), _ratio(one["share"])),
-            *(duration(one[which][key]) for which in ("wait", "hold") for key in ("p50", "p99", "max")),
+            *(one["group"], str(one["asked"]), str(one["waited"]), str(one["timeouts"]), percent(one["share"])),
+            *(span(one[which][key]) for which in ("wait", "hold") for key in ("p50", "p99", "max")),
         )
         for one in groups
     ]
@@ -197,9 +184,9 @@ def _views(views: Iterable[Mapping[str, Any]], width: int | None) -> str:
         (
             one["view"],
             str(one["hits"] + one["collapsed"] + one["misses"] + sum(one["bypassed"].values()) + one["failed"]),
-            *(str(one["hits"] + one["collapsed"]), str(one["misses"]), _ratio(one["hit_ratio"])),
-            duration(one["compute_seconds"] / one["computed"]) if one["computed"] else "–",
-            *(duration(one["saved_seconds"]), str(one["waits"]), str(sum(one["not_stored"].values()))),
+            *(str(one["hits"] + one["collapsed"]), str(one["misses"]), percent(one["hit_ratio"])),
+            span(one["compute_seconds"] / one["computed"]) if one["computed"] else "–",
+            *(span(one["saved_seconds"]), str(one["waits"]), str(sum(one["not_stored"].values()))),
             str(one["failed"]),
         )
         for one in views
@@ -208,13 +195,6 @@ def _views(views: Iterable[Mapping[str, Any]], width: int | None) -> str:
 
 
 # -- locks
-
-
-def who(owner: Mapping[str, Any]) -> str:
-    label = f" ({owner['label']})" if owner.get("label") else ""
-    place = f"{owner.get('host', '?')} pid {owner.get('pid', '?')} {owner.get('thread', '?')}"
-    trace = f" trace {owner['trace']}" if owner.get("trace") else ""
-    return f"{owner.get('view') or 'unnamed code'}{label} on {place}{trace}"
 
 
 def what(party: Party) -> str:
@@ -231,12 +211,12 @@ def parties(found: Sequence[Party], width: int | None = None) -> str:
 def parties_of(found: Iterable[Mapping[str, Any]], width: int | None) -> str:
     rows = [
         (
-            *(one["state"], f"{one['seconds']:.1f}", one["ticket"], who(one)),
+            *(one["state"], span(one["seconds"]), one["ticket"], f"{who(one)} on {place(one)}"),
             " ".join(f"{group}:{mode}" for group, mode in one["groups"].items()),
         )
         for one in found
     ]
-    return table(("", "seconds", "ticket", "who", "groups"), rows, width)
+    return table(("", "for", "ticket", "who", "groups"), rows, width)
 
 
 def as_json(found: Any, *, lines: bool) -> str:

@@ -6,10 +6,8 @@ import functools
 import logging
 from typing import Any
 
-from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods
 
 from .. import conf, runtime
@@ -17,11 +15,12 @@ from ..breaking import break_lock
 from ..cache.invalidate import invalidate
 from ..errors import GroupError, StoreUnavailable
 from ..groups import validate
+from ..locks.report import place, who
 from ..store.protocol import Party
-from . import orders, shown
+from . import orders, said, shown
 from .access import View, operators_only
 from .fleet import look
-from .views import SALT, show
+from .views import show
 from .words import span
 
 logger = logging.getLogger("pooling.operate")
@@ -35,7 +34,7 @@ def action(view: View) -> View:
         try:
             return view(request)
         except StoreUnavailable as error:
-            return back("bad", f"Nothing was done. {error}")
+            return back(request, "bad", f"Not done, as far as can be told. {error}")
 
     return operators_only(require_http_methods(["GET", "HEAD", "POST"])(guarded))
 
@@ -47,28 +46,22 @@ def break_(request: HttpRequest) -> HttpResponse:
     held = (party for party in runtime.store().parties() if party.holding and party.ticket == ticket)
     found = next(held, None)
     if request.method == "POST" and found is not None:
-        found = break_lock(runtime.store(), ticket, by=f"{user(request)} (status page)")
+        found = break_lock(runtime.store(), ticket, by(request))
     if found is None:
         return back(
+            request,
             "note",
             "Nobody has that lock any more: it was given back, or another operator was faster. Nothing was done.",
         )
-    who, where, groups = shown.who(found), shown.place(found), _groups(found)
+    holder, where, groups = who(found.owner), place(found.owner), _groups(found)
     if request.method == "POST":
-        logger.warning(
-            "%r broke the lock of %r on %s, ticket %r: %s",
-            user(request),
-            who,
-            where,
-            ticket,
-            groups,
-            extra={"ticket": ticket},
-        )
-        return back("good", f"The lock was taken from {who}. Its view runs on; what it writes is refused.")
+        return back(request, "good", f"The lock was taken from {holder}. Its view runs on; what it writes is refused.")
     lines = [
-        f"{who} on {where} has held {groups} for {span(found.seconds)}.",
+        f"{holder} ({where}) has held {groups} for {span(found.seconds)}.",
         "The next in the queue gets the groups. The view runs on, and its COMMIT is refused: one visitor gets an "
         "error, and nothing is left half written.",
+        "Until its transaction ends, the database keeps the rows that it has written from others. Does it hang in a "
+        "statement, end that there as well (KILL).",
     ]
     return ask(request, "Break this lock?", lines, "Break the lock", {"ticket": ticket})
 
@@ -83,11 +76,11 @@ def invalidate_(request: HttpRequest) -> HttpResponse:
     except GroupError as error:
         return ask(request, title, [], "Go on", {}, group=group, error=str(error), status=400)
     if not conf.settings().ENABLED:
-        return back("note", "POOLING['ENABLED'] is False: nothing is cached, so nothing was done.")
+        return back(request, "note", "POOLING['ENABLED'] is False: nothing is cached, so nothing was done.")
     if request.method == "POST":
         invalidate(group)
-        logger.warning("%r invalidated the group %r", user(request), group, extra={"groups": [group]})
-        return back("good", f"Every page that was made from {group}, or from anything below it, is made anew.")
+        logger.warning("%r invalidated %s", by(request), group, extra={"groups": [group]})
+        return back(request, "good", f"Every page that was made from {group}, or from anything below it, is made anew.")
     lines = [
         f"Every page that was made from {group}, or from anything below it, is made anew when it is next asked for."
     ]
@@ -100,20 +93,20 @@ def drain(request: HttpRequest) -> HttpResponse:
     name, process = given(request, "pool"), given(request, "process")
     found = [pool for pool in look().pools if pool["name"] == name and process in ("", pool["process"])]
     if not found:
-        return back("note", "That pool is gone: its process has ended. Nothing was done.")
+        return back(request, "note", "That pool is gone: its process has ended. Nothing was done.")
     where = f"in process {process}" if process else "in all processes"
     if request.method == "POST":
         orders.drain(name, process or None)
-        logger.warning("%r drained the pool %r %s", user(request), name, where, extra={"pool": name})
+        logger.warning("%r drained the pool %r %s", by(request), name, where, extra={"pool": name})
         wait = (
             f" Other processes do it within {orders.lifetime() / 3:g} s."
             if runtime.store().shared and conf.settings().PUBLISH_SECONDS
             else ""
         )
-        return back("good", f"The pool {name} {where} replaces its connections.{wait}")
+        return back(request, "good", f"The pool {name} {where} replaces its connections.{wait}")
     lines = [
-        f"The pool {name} {where} has {sum(pool['size'] for pool in found)} connections open, of which "
-        f"{sum(pool['busy'] for pool in found)} are in use.",
+        f"The pool {name} {where}: {sum(pool['size'] for pool in found)} open, "
+        f"{sum(pool['busy'] for pool in found)} of them in use.",
         "All are replaced: those that are idle now, the others when they come back. Nobody is interrupted.",
     ]
     return ask(request, "Drain this pool?", lines, "Drain the pool", {"pool": name, "process": process})
@@ -122,19 +115,21 @@ def drain(request: HttpRequest) -> HttpResponse:
 # -- details
 
 
-def user(request: HttpRequest) -> str:
+def by(request: HttpRequest) -> str:
+    """Who does it, for the log and for whoever's lock is broken."""
     found: Any = getattr(request, "user", None)
-    return str(found.get_username())
+    return f"{found.get_username()} (status page)"
 
 
 def given(request: HttpRequest, name: str) -> str:
     return (request.POST if request.method == "POST" else request.GET).get(name, "")
 
 
-def back(kind: str, text: str) -> HttpResponse:
+def back(request: HttpRequest, kind: str, text: str) -> HttpResponse:
     """To the status page, which says this. ``kind``: "good", "note" or "bad"."""
-    token = signing.dumps({"kind": kind, "text": text[:400]}, salt=SALT)
-    return HttpResponseRedirect(f"{reverse('pooling:status')}?{urlencode({'said': token})}")
+    answer = HttpResponseRedirect(reverse("pooling:status"))
+    said.put(request, answer, kind, text)
+    return answer
 
 
 def ask(

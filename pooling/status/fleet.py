@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +14,10 @@ from pooling.cache.stats import CacheStats, total
 from pooling.errors import StoreUnavailable
 from pooling.groups import Mode, conflicts
 from pooling.histogram import Histogram
-from pooling.locks.report import declared
 from pooling.locks.stats import merge
 from pooling.store.protocol import Party
 
-from . import form, here
+from . import form, here, verdict
 from .publisher import PREFIX
 
 ERRORS = 50
@@ -55,7 +53,9 @@ class Fleet:
         return {
             "shared": self.shared,
             "store_error": self.store_error,
-            "problems": problems(self),
+            "state": verdict.state(self),
+            "problems": verdict.problems(self),
+            "doubts": verdict.doubts(self),
             "totals": self.totals,
             "pools": self.pools,
             "pool_wait": self.pool_wait,
@@ -207,35 +207,3 @@ def _history(processes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 sums.append([0] * len(here.COLUMNS))
             sums[back] = [a + b for a, b in zip(sums[back], row, strict=True)]
     return {"every": every, "columns": list(here.COLUMNS), "rows": sums[::-1]}
-
-
-def problems(fleet: Fleet) -> list[str]:
-    """What somebody should see to, a sentence each; [] if all is well."""
-    found = []
-    if fleet.store_error:
-        found.append(f"The store cannot be asked: {fleet.store_error}")
-    for one in fleet.processes:
-        if one["store"]["state"] != "up" and not fleet.store_error:
-            found.append(f"Process {one['process']['id']} cannot reach the store: {one['store']['error']}")
-    for pool in fleet.pools:
-        where = f"Pool {pool['name']!r} of process {pool['process']}"
-        if pool["state"] == "down":
-            found.append(f"{where} cannot reach its server {pool['server']}: {pool['error']}")
-        elif pool["state"] == "suspended":
-            found.append(f"{where} is suspended, and {pool['waiting']} wait for it.")
-        elif pool["waiting"] and pool["busy"] >= pool["max"]:
-            oldest = pool["holders"][0] if pool["holders"] else None
-            held = f"; the longest is held for {oldest['seconds']:.1f} s" if oldest else ""
-            view = f" by {oldest['view']}" if oldest and oldest["view"] else ""
-            found.append(f"{where}: all {pool['busy']} connections are in use, {pool['waiting']} wait{held}{view}.")
-    lease = conf.settings().LOCK_LEASE
-    for party in fleet.parties:
-        limit = lease if party.holding else conf.settings().LOCK_WAIT
-        if party.seconds > limit and math.isfinite(party.seconds):
-            who = f"{party.owner.get('view') or 'Unnamed code'} in process {party.owner.get('pid', '?')}"
-            groups = ", ".join(declared(party.wants))
-            verb = "has held" if party.holding else "has waited for"
-            found.append(f"{who} {verb} {groups} for {party.seconds:.0f} s.")
-    if fleet.strangers:
-        found.append(f"{fleet.strangers} processes say what this one cannot read: they run another version.")
-    return found

@@ -103,7 +103,7 @@ def document(sample: bool = False) -> dict[str, Any]:
     """The process just now; see the guide on the status page for its form. ``sample``: add a line to the history."""
     listen()  # again, where logging was configured anew: that takes out handlers
     snapshots = [pool.snapshot() for pool in pools()]
-    groups = locks.snapshot()["groups"]
+    groups = locks.snapshot(GROUPS)
     views = list(cache_stats().values())
     if sample:
         _history.add(
@@ -111,7 +111,7 @@ def document(sample: bool = False) -> dict[str, Any]:
                 sum(one.counts["requests_num"] for one in snapshots),
                 sum(one.waiting for one in snapshots),
                 sum(one.busy for one in snapshots),
-                sum(group["waited"] for group in groups),
+                groups["waited"],
                 sum(view.hits + view.collapsed for view in views),
                 sum(view.misses for view in views),
                 recent.total,
@@ -132,7 +132,7 @@ def document(sample: bool = False) -> dict[str, Any]:
         "every": conf.settings().PUBLISH_SECONDS,
         "at": round(time.time(), 3),
         "pools": [_pool(one) for one in snapshots],
-        "groups": groups[:GROUPS],
+        "groups": groups["groups"],
         "cache": {"views": [view.as_dict() for view in views], "near": _near()},
         "store": _store(),
         "errors": recent.newest_first(),

@@ -108,4 +108,10 @@ def _others_listen() -> bool:
     return False
 
 
-after_in_child(recent.start_over)
+def _after_fork_in_child() -> None:
+    global _installing
+    _installing = threading.Lock()  # another thread may have had it at the moment of the fork
+    recent.start_over()
+
+
+after_in_child(_after_fork_in_child)

@@ -14,10 +14,10 @@ from django.utils.safestring import SafeString
 from ..cache.stats import CacheStats
 from ..errors import GroupError
 from ..groups import Mode, validate
-from ..locks.report import declared
+from ..locks.report import UNNAMED, declared, place, who
 from ..store.protocol import Party
-from . import pictures
-from .fleet import Fleet, in_the_way, problems
+from . import pictures, verdict
+from .fleet import Fleet, in_the_way
 from .words import number, percent, size, span
 
 MOST = 50  # rows of a table
@@ -93,17 +93,6 @@ def wanted(party: Party) -> list[tuple[str, str]]:
     ]
 
 
-def who(party: Party) -> str:
-    label = party.owner.get("label")
-    return f"{party.owner.get('view') or 'unnamed code'}{f' ({label})' if label else ''}"
-
-
-def place(party: Party) -> str:
-    owner = party.owner
-    trace = f", trace {owner['trace']}" if owner.get("trace") else ""
-    return f"{owner.get('host', '?')} pid {owner.get('pid', '?')}, {owner.get('thread', '?')}{trace}"
-
-
 def when(at: float) -> str:
     """A moment in words; UTC, as the page says once."""
     try:
@@ -124,8 +113,9 @@ def shown(fleet: Fleet, words: str = "", fences: Mapping[str, int] | None = None
     # Those first that somebody should look at.
     pools = sorted(fleet.pools, key=lambda pool: (pool["state"] == "up", -pool["waiting"], -pool["busy"]))
     return {
-        "problems": problems(fleet),
-        "shared": fleet.shared,
+        "problems": verdict.problems(fleet),
+        "doubts": verdict.doubts(fleet),
+        "known": verdict.state(fleet) != verdict.UNKNOWN,
         "store_error": fleet.store_error,
         "totals": _totals(fleet),
         "charts": _charts(fleet.history),
@@ -141,7 +131,10 @@ def shown(fleet: Fleet, words: str = "", fences: Mapping[str, int] | None = None
             lambda one: _party(one, stacks),
             # Whoever searches for a group is told who is in its way, also above and below it.
             lambda one: " ".join(
-                (who(one), place(one), *(group for group, _ in one.wants), words * in_the_way(one, _group_in(words)))
+                (
+                    *(who(one.owner), place(one.owner), *(group for group, _ in one.wants)),
+                    words * in_the_way(one, _group_in(words)),
+                )
             ),
         ),
         "groups": Table.of(
@@ -211,7 +204,7 @@ def _pool(pool: Mapping[str, Any], short: Mapping[str, str]) -> dict[str, Any]:
     held = [
         {
             "id": key("holder", pool["process"], pool["name"], one["thread"]),
-            "view": one["view"] or "unnamed code",
+            "view": one["view"] or UNNAMED,
             "thread": one["thread"],
             "span": span(one["seconds"]),
             "stack": "\n".join(one["stack"]),
@@ -252,8 +245,8 @@ def _party(party: Party, stacks: Mapping[tuple[str, str, str], Sequence[str]]) -
         "ticket": party.ticket,
         "holding": party.holding,
         "span": span(party.seconds),
-        "who": who(party),
-        "place": place(party),
+        "who": who(owner),
+        "place": place(owner),
         "groups": wanted(party),
         "stack": "\n".join(stacks.get(at, ())),
     }

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from django.apps import apps
-from django.core import signing
 from django.db import DatabaseError, connections
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -18,12 +17,10 @@ from django.views.decorators.http import require_safe
 
 from .. import conf, fences
 from ..models import Fence
+from . import said
 from .access import admin_is_there, may_operate, programs_only, staff_only
 from .fleet import Fleet, look
 from .shown import shown, shown_groups
-
-SALT = "pooling.status"
-REMEMBERED = 60  # seconds for which what an action has said is shown when its page is loaded again
 
 _ASSETS = {"status.css": "text/css; charset=utf-8", "status.js": "text/javascript; charset=utf-8"}
 _FOLDER = Path(__file__).resolve().parent.parent / "static" / "pooling"
@@ -34,15 +31,10 @@ _LONGEST = 200  # characters of what is searched for
 @require_safe
 def status(request: HttpRequest) -> HttpResponse:
     """The whole page."""
-    words = _words(request)
-    return show(
-        request,
-        "pooling/status.html",
-        "Pooling",
-        said=said(request),
-        part=reverse("pooling:part"),
-        **_state(request, words),
-    )
+    context = {"said": said.take(request), "part": reverse("pooling:part"), **_state(request, _words(request))}
+    answer = show(request, "pooling/status.html", "Pooling", **context)
+    said.forget(request, answer)
+    return answer
 
 
 @staff_only
@@ -100,15 +92,6 @@ def show(request: HttpRequest, template: str, title: str, status: int = 200, **c
         },
         status=status,
     )
-
-
-def said(request: HttpRequest) -> dict[str, str] | None:
-    """What the action that led here has said. In the address, signed: so it needs neither sessions nor `messages`."""
-    try:
-        found = signing.loads(request.GET.get("said", ""), salt=SALT, max_age=REMEMBERED)
-    except signing.BadSignature:
-        return None
-    return {"kind": str(found["kind"]), "text": str(found["text"])}
 
 
 def _asset_url(name: str) -> str:

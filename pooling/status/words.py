@@ -1,12 +1,14 @@
-"""Numbers and times as the status page writes them."""
+"""Numbers and times as the status page and the commands write them."""
 
 from __future__ import annotations
 
 
 def span(seconds: float) -> str:
-    """A duration: ``0.4 ms``, ``12 ms``, ``1.2 s``, ``12 s``, ``3 min 12 s``, ``2 h 5 min``, ``3 d 4 h``."""
-    if seconds <= 0:
+    """A duration: ``40 µs``, ``0.4 ms``, ``12 ms``, ``1.2 s``, ``12 s``, ``3 min 12 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 0.0000005:
         return "0 ms"
+    if seconds < 0.0000995:
+        return f"{seconds * 1e6:.0f} µs"
     if seconds < 0.9995:
         return f"{seconds * 1e3:.{1 if seconds < 0.00995 else 0}f} ms"
     if seconds < 59.5:

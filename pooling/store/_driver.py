@@ -202,7 +202,13 @@ def translated(error: Exception) -> Lost | Slow | Refused:
     if isinstance(error, (redis.TimeoutError, TimeoutError)):
         return Slow(f"no answer in time ({error}). POOLING['STORE_BUDGET'] is what a call may take.")
     if isinstance(error, redis.exceptions.ReadOnlyError):
-        return Lost(f"{error}")  # it has become a replica: whoever connects anew may be led to the master
+        # It has become a replica: whoever connects anew may be led to the master.
+        return Lost("it is a replica, which takes no writes. Name the master in CACHES, or the sentinels that know it.")
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return Refused(
+            "its memory is full, and its maxmemory-policy lets it drop nothing. Raise its maxmemory, or set the policy "
+            "to 'volatile-lru', which drops pages and spares locks."
+        )
     if isinstance(error, redis.exceptions.BusyLoadingError):
         return Refused(f"{error}", down=True)
     if isinstance(error, (redis.exceptions.ClusterDownError, redis.exceptions.MasterDownError)):

@@ -65,10 +65,10 @@ class Owed:
                         error.asked = False
                     raise
                 # It would be refused for ever, and everything else with it.
-                logger.exception(
-                    "The store refuses to release %d locks; their leases free them",
-                    len(tickets),
-                    extra={"tickets": list(tickets)},
+                logger.error(
+                    "What was to be released later is left to the leases, for the store refuses it: %s",
+                    error,
+                    extra={"tickets": list(tickets), "error": type(error).__name__},
                 )
             with self._mutex:
                 self.due = bool(self._tickets or self._epochs)

@@ -144,10 +144,18 @@ class Wire:
         """The answer to one command."""
         return self._call(command(*words))
 
+    def ask(self, request: bytes) -> Any:
+        """The answer to one command as it goes over the wire."""
+        return self._call(request)
+
     def connect(self, timeout: float) -> Line:
         """A connection of the caller's own, past the breaker. Raises `Trouble`."""
         deadline = time.monotonic() + timeout
-        line = self.driver.connect(timeout)
+        try:
+            line = self.driver.connect(timeout)
+        except Refused as refused:
+            refused.down = True  # such as a database that is not there: it would refuse everybody
+            raise
         try:
             if not self._checked:
                 line.settimeout(deadline - time.monotonic())

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from .._forks import after_in_child
@@ -37,6 +38,7 @@ from ._scripts import (
     SWAP,
     Script,
     bulk,
+    command,
     encode,
     packed,
 )
@@ -81,6 +83,8 @@ class RedisStore:
         self._owed = Owed(self._pay)
         self._pushes = Pushes(self._wire, self._epochs, self.tag + "beat", heartbeat=heartbeat, clock=clock)
         self._known = self._pushes.known
+        # Pages that are asked for are so again and again, and to pack the keys takes longer than to look it up.
+        self._question = lru_cache(maxsize=1024)(partial(_mget, self._entries, self._epochs))
         _stores.add(self)
 
     def _start_over(self) -> None:
@@ -216,7 +220,7 @@ class RedisStore:
         return found
 
     def _fetch(self, key: str, names: Sequence[str]) -> Found:
-        entry, *vector = self._up().call(b"MGET", self._entry_key(key), *self._epoch_keys(names))
+        entry, *vector = self._up().ask(self._question(key, tuple(names)))
         if None in vector:
             keys = bulk(self._entry_key(key)) + packed(names, self._epochs)
             entry, *vector = self._up().run(EPOCHS, 1 + len(names), 2 + len(names), keys + bulk(_nonce().encode()))
@@ -356,6 +360,11 @@ class RedisStore:
             return None
         self._mail.forget(ticket)  # who asks once more gets what the table says then
         return pending.grant
+
+
+def _mget(entries: str, epochs: str, key: str, names: tuple[str, ...]) -> bytes:
+    """The command that brings the entry under ``key`` and the epochs of these names; the first two begin their keys."""
+    return command(b"MGET", encode(entries + key), *[encode(epochs + name) for name in names])
 
 
 def _nonce() -> str:

@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError
 from MySQLdb import OperationalError as DriverError
 
-from pooling.backends.mysql.driver import Connection
+from pooling.backends.mysql.connection import Connection
 
 from .conftest import ask
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, StorageState, expect, sync_playwright
 
 from demo_site.people import PASSWORD
-from tests.demo.conftest import demo_env, empty_database  # noqa: F401
-from tests.demo.conftest import site as demo_site_fixture  # noqa: F401
+from tests.demo.conftest import demo_env, empty_database, site  # noqa: F401
 from tests.demo.site import Site
 
-from .pages import STAFF, Place
+from .pages import Place
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 # What it would ask the network for is none of these tests' business.
@@ -30,19 +27,6 @@ OPTIONS = [
 DEADLINE = 30_000  # milliseconds; the machine may be busy
 
 Visit = Callable[..., Page]
-
-
-@pytest.fixture(scope="session")
-def site(demo_site_fixture: Site) -> Site:  # noqa: F811
-    password = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-    command = ["createsuperuser", "--noinput", f"--username={STAFF}", f"--email={STAFF}@example.com"]
-    subprocess.run(
-        [sys.executable, "-m", "django", *command],
-        env={**os.environ, **demo_site_fixture.env, **password},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    return demo_site_fixture
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +51,7 @@ def trouble(request: Request) -> str:
 class Visitors:
     """Signs each of them in once; what went wrong in any of their browsers is in ``troubles``."""
 
-    def __init__(self, browser: Browser, site: Site) -> None:
+    def __init__(self, browser: Browser, site: Site) -> None:  # noqa: F811
         self.browser = browser
         self.base = f"http://127.0.0.1:{site.port}"
         self.states: dict[str, StorageState] = {}
@@ -112,7 +96,7 @@ class Visitors:
 
 
 @pytest.fixture(scope="session")
-def visitors(browser: Browser, site: Site) -> Visitors:
+def visitors(browser: Browser, site: Site) -> Visitors:  # noqa: F811
     return Visitors(browser, site)
 
 

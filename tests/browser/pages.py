@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STAFF = "boss"  # may see what only the staff may; `conftest.site` makes this user
+from demo_site.people import BOSS
+
+STAFF = BOSS  # may see what only the staff may
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ CONTRAST = """() => {
   }
   for (const one of document.querySelectorAll('input:not([type=hidden]):not([type=checkbox]), select, textarea'))
     if (seen(one)) found.push([one.name, ratio(one, getComputedStyle(one).color), 4.5]);
-  for (const one of document.querySelectorAll('svg polyline, .legend path'))
+  for (const one of document.querySelectorAll('svg polyline, svg .line, .legend path'))
     found.push(['line ' + one.getAttribute('class'), ratio(one, getComputedStyle(one).stroke), 3]);
   return found;
 }"""

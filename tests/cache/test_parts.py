@@ -31,6 +31,7 @@ pages = st.builds(
     ttl=st.floats(0, 1e9),
     cost=st.floats(0, 1e9),
     failed=st.floats(0, 1e12),
+    reads=st.lists(st.sampled_from(["a", "a/b", "catalog/7", "%2F"]), max_size=3, unique=True).map(tuple),
 )
 marks = st.builds(frame.VaryMark, st.lists(line, min_size=1, max_size=3).map(tuple)) | st.builds(
     frame.SkipMark, st.text(max_size=20)

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
+from django.utils import timezone, translation
 
 from pooling import locked_cache
 
@@ -93,6 +94,19 @@ def test_the_host_that_counts_is_the_one_in_the_key(settings: Any) -> None:
 
     response = view(RequestFactory().get("/", headers={"X-Forwarded-Host": "a", "Host": "evil"}))
     assert "touched header:host" in state(response)
+
+
+def test_language_and_time_zone_are_in_the_key_where_the_project_uses_them(settings: Any) -> None:
+    def key(language: str) -> str:
+        with translation.override(language):
+            return str(http_views.page.key(RequestFactory().get("/http/page")))
+
+    for settings.USE_I18N in (True, False, True):
+        assert (key("de") != key("fr")) is settings.USE_I18N
+    for settings.USE_TZ in (True, False, True):
+        with timezone.override("Asia/Tokyo"):
+            there = key("de")
+        assert (key("de") != there) is settings.USE_TZ
 
 
 def test_what_changes_a_page_beside_its_address_goes_past_the_cache() -> None:

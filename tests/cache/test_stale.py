@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -481,7 +480,7 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> None:
         found = fetch(key, names)
         page = frame.decode(found.entry)
         if isinstance(page, frame.Page) and page.body == b"page 1":
-            dear = frame.encode(dataclasses.replace(page, cost=10.0))
+            dear = frame.encode(page._replace(cost=10.0))
             return type(found)(dear, found.vector)
         return found
 

@@ -57,15 +57,24 @@ class Actor(greenlet.greenlet):
         self.seen: list[Any] = []
         self.steps = 0
         self.stopped = False
+        self.over = False
         self.flights = Flights()
         self.bodies = near.Bodies(1 << 20)
         self.sightings = grace.Sightings()
         self.manager = LockManager(world.steps)  # type: ignore[arg-type]
         self.manager._renewer = Quiet()  # type: ignore[assignment]
-        self.manager._nonce, self.manager._nonce_pid = name, os.getpid()
+        self.manager._tickets._nonce, self.manager._tickets.pid = name, os.getpid()
 
     def pause(self) -> None:
+        if self.over:
+            raise greenlet.GreenletExit  # what is left of it is not looked at any more
         _hub.switch()
+
+    def end(self) -> None:
+        """What a greenlet that stands still holds on to, nobody collects."""
+        self.over = True
+        while self and not self.dead:
+            self.throw()
 
     def state(self) -> Any:
         kept = [(key, without_cost(page)) for key, page in self.bodies._kept.items()]
@@ -340,6 +349,14 @@ def run(make: Make, schedule: list[int], known: set[Any], pending: list[list[int
     """Follow a schedule, then go on with the first that can, and note the other choices. None: it came to a state that
     was known."""
     world = make()
+    try:
+        return follow(world, schedule, known, pending)
+    finally:
+        for one in world.actors:
+            one.end()
+
+
+def follow(world: World, schedule: list[int], known: set[Any], pending: list[list[int]]) -> World | None:
     with at_time_of(world):
         step = 0
         while True:

@@ -34,6 +34,12 @@ def impatient(request: HttpRequest, pk: int) -> HttpResponse:
     return html("got it")
 
 
+@locked(writes=["accounts/7"], wait=0.01, atomic=False)
+def reset(request: HttpRequest, token: str) -> HttpResponse:
+    """Its path is a secret."""
+    return html("got it")
+
+
 def whoami(request: HttpRequest) -> HttpResponse:
     """Asks for its visitor, then for a connection."""
     Note.objects.exists()
@@ -58,6 +64,7 @@ urlpatterns = [
     path("note/<int:pk>/", note),
     path("pay/<int:pk>/", pay),
     path("impatient/<int:pk>/", impatient),
+    path("reset/<token>/", reset),
     path("whoami/", whoami),
     path("quiet/", quiet),
     path("anote/", anote),

@@ -31,8 +31,8 @@ class AsJson(logging.Formatter):
     """As the usual packages do it: whatever the record has beyond its own attributes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {name: value for name, value in vars(record).items() if name not in OWN and name != "request"}
-        return json.dumps({"message": record.getMessage(), **fields})
+        fields = {name: value for name, value in vars(record).items() if name not in OWN}
+        return json.dumps({"message": record.getMessage(), **fields}, default=str)
 
 
 class Written(logging.Handler):
@@ -109,8 +109,12 @@ def test_a_503(written: Written, settings: Any) -> None:
     from .test_moments import in_thread
 
     with locked(writes=["accounts/7"], atomic=False):
-        in_thread(lambda: client.get("/impatient/7/", {"token": SECRET})).join(20)
-    found = written.about("503 GET")
+        headers = {"X-Request-ID": "r-1"}
+        in_thread(lambda: client.get("/impatient/7/", {"token": SECRET}, headers=headers)).join(20)
+        in_thread(lambda: client.get(f"/reset/{SECRET}/", headers=headers)).join(20)
+    found = written.about("503 GET impatient/<int:pk>/: LockTimeout: ")
+    assert found["trace"] == "r-1"
+    assert written.about("503 GET reset/<token>/: LockTimeout: ")
     assert found["view"] == "tests.contrib.site.impatient"
     assert found["error"] == "LockTimeout"
     assert (found["status_code"], found["retry_after"] >= 1, found["waited"] > 0) == (503, True, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import gc
 import inspect
@@ -316,6 +317,7 @@ class _Groups:
         ({"writes": ["a"], "wait": "5"}, ImproperlyConfigured, "wait"),
         ({"writes": ["a"], "lease": 0}, ImproperlyConfigured, "lease"),
         ({"writes": ["a"], "lease": float("inf")}, ImproperlyConfigured, "lease"),
+        ({"writes": ["a"], "lease": 0.01}, ImproperlyConfigured, r"locked\(lease=….*at least 1 second, not 0.01"),
         ({"writes": ["a"], "atomic": 1}, TypeError, "atomic"),
         ({"writes": ["a"], "fence": "yes"}, TypeError, "fence"),
         ({"writes": ["a"], "using": 7}, TypeError, "using"),
@@ -323,6 +325,7 @@ class _Groups:
         ({"writes": ["a"], "using": []}, TypeError, "using"),
         ({"writes": ["a"], "using": "default", "atomic": False}, TypeError, "atomic=False"),
         ({"writes": ["a"], "fence": True, "atomic": False}, TypeError, "a fence is claimed in the transaction"),
+        ({"reads": ["a"], "fence": True}, TypeError, "this one only reads"),
         ({"writes": ["a"], "unknown": 1}, TypeError, "no argument 'unknown'. It knows atomic"),
         ({"write": ["a"]}, TypeError, "Did you mean 'writes'"),
         ({"reads": ["a", _groups_of]}, TypeError, r"reads=….*_groups_of is an `async def`"),
@@ -475,6 +478,14 @@ def test_a_model_is_no_value_of_a_group(lazy: bool) -> None:
         pay(value)
     with pytest.raises(GroupError, match=r"Pass its pk\."):
         group("accounts", value)
+
+
+def test_left_in_another_context_it_says_where_it_belongs() -> None:
+    lock, context = locked(writes=["a"], atomic=False), contextvars.Context()
+    context.run(lock.__enter__)
+    with pytest.raises(RuntimeError, match="Leave it in the thread or task that entered it"):
+        lock.__exit__(None, None, None)
+    context.run(lock.__exit__, None, None, None)
 
 
 def test_a_fence_needs_a_shared_store(settings: Any) -> None:

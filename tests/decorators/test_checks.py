@@ -86,6 +86,34 @@ def test_going_on_without_the_store_takes_fences(settings: dict[str, Any], count
         del view
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, ""),
+        ({"STORE_BUDGET": 5}, ""),
+        ({"STORE_BUDGET": 6}, "each request"),
+        ({"STORE_BUDGET": 2, "LOCK_LEASE": 7}, "a lease of 7 s can run out"),
+        ({"STORE_BUDGET": 6, "ENABLED": False}, ""),
+        ({"STORE_BUDGET": -1}, ""),
+    ],
+)
+def test_a_budget_that_is_too_long(settings: dict[str, Any], says: str) -> None:
+    shared = runtime.store().shared
+    with override_settings(**OK, POOLING=settings):
+        found = [message for message in run_checks(tags=["pooling"]) if message.id == "pooling.W013"]
+        assert len(found) == bool(shared and says)
+        assert all(says in message.msg and message.hint for message in found)
+
+
+def test_a_budget_that_is_too_long_for_the_lease_of_one_view() -> None:
+    shared = runtime.store().shared
+    with override_settings(**OK, POOLING={"STORE_BUDGET": 1}):
+        assert ids() == []
+        view = locked(writes=["a"], lease=3)(lambda request: None)
+        assert ids() == ["pooling.W013"] * shared
+        del view
+
+
 @override_settings(**OK)
 def test_a_template_that_names_an_argument_the_view_does_not_have() -> None:
     @locked(writes=["accounts/{nmae}"])

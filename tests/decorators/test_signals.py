@@ -238,7 +238,7 @@ def test_the_thread_that_renews_does_not_wait_for_receivers(heard: Heard) -> Non
         with locked(writes=["z"], atomic=False):  # no lock of the manager's is held meanwhile
             go.wait(30)
 
-    with locked(writes=["a"], atomic=False, lease=0.3) as held:
+    with locked(writes=["a"], atomic=False, lease=1) as held:
         heard.next("lock_granted")
         heard.also = lambda: None if told.is_set() else linger()
         runtime.store().release(held._ticket)  # nobody asks: the renewal after a third of the lease finds it out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -21,12 +22,13 @@ from urllib.parse import urlencode
 
 import MySQLdb
 import pytest
+import redis
 
 from demo_site.client import MIX, Visitor
 from demo_site.lab import pictures, records, waits
 from demo_site.lab.delay import Delay
 from demo_site.lab.plan import Plan
-from demo_site.lab.run import EVENTS, Busy, alive, start, stop
+from demo_site.lab.run import EVENTS, STOPPING, Busy, alive, start, stop
 from demo_site.lab.watch import statement
 from demo_site.servers import free_port
 
@@ -203,11 +205,41 @@ def test_pictures_escape_what_they_show(tmp_path: Path) -> None:
     assert run.schemes[0].waits[0] == (evil, f"{evil}&", 3)
 
 
+def paths(chart: str) -> list[str]:
+    return re.findall(r'<path class="line s\d" d="(.*?)"', chart)
+
+
+def test_where_nobody_was_answered_the_line_is_broken(tmp_path: Path) -> None:
+    """To wait for ever is not to be answered within no time."""
+    ticks = [{**tick("thread", number / 4), "p99": p99} for number, p99 in enumerate((None, 0.1, None, 0.2, 0.4, None))]
+    run = records.read(written(tmp_path, *ticks))
+    (line,) = paths(pictures.charts(run)[1])
+    assert re.fullmatch(r"M[\d.,]+h2M[\d.,]+L[\d.,]+", line)
+
+
+def test_it_is_said_what_is_being_set_up(tmp_path: Path) -> None:
+    begins = {"kind": "begins", "scheme": "thread"}
+    for number, (events, said) in enumerate(
+        (
+            ((), "Setting up the database …"),
+            ((begins,), "Setting up, visitors sign in: a connection per thread …"),
+            ((begins, tick("thread", 0.5)), "Measuring: a connection per thread …"),
+            ((begins, result("thread", 9)), "Going on to the next scheme …"),
+        )
+    ):
+        run = written(tmp_path / str(number), *events)
+        with open(run / "alive") as alive:
+            fcntl.flock(alive, fcntl.LOCK_EX)
+            assert records.read(run).now == said
+            (run / STOPPING).touch()
+            assert records.read(run).now == "Stopping …"
+
+
 def test_pictures_stay_inside_their_axes(tmp_path: Path) -> None:
     late = tick("thread", 7.5)  # the last visitors came back long after the two seconds
     run = records.read(written(tmp_path, tick("thread", 0.25), late))
     for chart in pictures.charts(run):
-        for x, y in re.findall(r"([\d.]+),([\d.]+)", "".join(re.findall('points="(.*?)"', chart))):
+        for x, y in re.findall(r"([\d.]+),([\d.]+)", "".join(paths(chart))):
             assert pictures.LEFT <= float(x) <= pictures.WIDTH
             assert pictures.TOP <= float(y) <= pictures.HEIGHT - pictures.BOTTOM
 
@@ -316,6 +348,25 @@ def test_the_command_measures_and_says_everything_as_json(folder: Path) -> None:
     assert not list(folder.glob("*/database"))
 
 
+def test_with_locks_and_pages_in_redis_nothing_of_them_is_left_there(folder: Path) -> None:
+    client = redis.Redis.from_url(os.environ["POOLING_REDIS_URL"])
+    options = ["--seconds", "60", "--visitors", "4", "--json"]
+    line = [sys.executable, "manage.py", "lab", "pooling_redis", *options]
+    lab = subprocess.Popen(line, env={**os.environ, **NO_SETTINGS}, stdout=subprocess.PIPE, text=True)
+    try:
+        (run,) = until(lambda: list(folder.glob("2*")), "the run begins")
+        name = database_of(run)
+        until(lambda: list(client.scan_iter(match=f"{{{name}}}:*")), "the site locks in Redis")
+        until(lambda: ask(f"SELECT 1 FROM {name}.pooling_fence"), "its writers claim their groups in the database")
+        lab.send_signal(signal.SIGINT)
+        said, _ = lab.communicate(timeout=DEADLINE)
+        assert '"errors": {}' in said or '"kind": "result"' not in said
+        assert not list(client.scan_iter(match=f"*{name}*"))
+    finally:
+        lab.kill()
+        lab.communicate()
+
+
 def test_the_command_refuses_in_one_line(folder: Path) -> None:
     for args, text in (
         (["--visitors", "0"], "visitors must be"),
@@ -411,7 +462,8 @@ def location(visitor: Visitor, form: list[tuple[str, str]]) -> str:
 
 
 def test_the_lab_asks_to_sign_in(stranger: Visitor) -> None:
-    for path in ("/lab/", "/lab/runs/20260102-030405-abcd/", "/lab/runs/20260102-030405-abcd/state/"):
+    run = "/lab/runs/20260102-030405-abcd/"
+    for path in ("/lab/", run, f"{run}state/", f"{run}end/"):
         assert stranger.request("GET", path)[0] == 302
 
 
@@ -456,7 +508,7 @@ def test_a_run_over_http_from_begin_to_end(site: Site, alice: Visitor, bob: Visi
     assert "under way" in page(bob, "/lab/")
     state = until(lambda: "Done: every scheme" in (now := page(bob, f"{path}state/")) and now, "the run ends")
     assert 'value="100"' in state
-    assert "polyline" in state
+    assert 'class="line s0"' in state
     assert "ended early" not in state
     whole = page(alice, path)
     assert "lab.js" not in whole  # nothing more will change
@@ -464,6 +516,22 @@ def test_a_run_over_http_from_begin_to_end(site: Site, alice: Visitor, bob: Visi
     assert path in page(alice, "/lab/")
     folder = Path(site.env["DEMO_RUN_DIR"]) / "lab"
     stop(folder)  # returns when its process has gone
+    assert not list(folder.glob("*/database"))
+
+
+def test_a_run_is_stopped_from_its_page(site: Site, alice: Visitor, bob: Visitor) -> None:
+    page(alice, "/lab/")
+    page(bob, "/lab/")
+    path = location(alice, filled(schemes="thread", seconds="60"))
+    folder = Path(site.env["DEMO_RUN_DIR"]) / "lab"
+    until(lambda: ticking(folder / path.split("/")[3]), "the visitors begin")
+    assert f'action="{path}end/"' in page(bob, path)
+    assert bob.request("GET", f"{path}end/")[0] == 405  # a link must not do it
+    assert bob.request("POST", f"{path}end/", [])[0] == 302
+    until(lambda: "The run ended early: It was stopped." in page(alice, f"{path}state/"), "it is said")
+    assert f"{path}end/" not in page(alice, path)
+    assert bob.request("POST", f"{path}end/", [])[0] == 302  # nobody is there any more
+    stop(folder)
     assert not list(folder.glob("*/database"))
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from demo_site.client import Visitor
+from demo_site.people import BOSS, PASSWORD
+from demo_site.servers import free_port
+from demo_site.web import WebServer, listen
 
 from .site import Site, balance, free_seats, page
 
@@ -89,6 +92,19 @@ def test_a_transfer_says_what_is_wrong_with_it(alice: Visitor) -> None:
     for to, amount, expected, text in cases:
         status, body = alice.request("POST", "/transfer/", [("to", to), ("amount", amount)])
         assert (status, text in body.decode()) == (expected, True), (to, amount, body)
+
+
+def test_without_redis_the_site_goes_on_and_its_boss_sees_the_status_page(
+    demo_env: dict[str, str], tmp_path: Path
+) -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}/0"
+    env = {**demo_env, "POOLING_REDIS_URL": nobody}
+    with listen() as sock, WebServer(sock, "pooling", env=env, log=tmp_path / "log", threads=4) as web:
+        boss = Site(web.port, env, PASSWORD).signed_in(BOSS)
+        assert "Signed in as <strong>Boss" in page(boss, "/account/")
+        assert 'id="pooling-state"' in page(boss, "/pooling/")
+        boss.leave()
+    assert "Connection refused" in (tmp_path / "log").read_text()  # it is not hidden from who runs the site
 
 
 def test_nobody_sees_the_order_of_another(alice: Visitor, bob: Visitor) -> None:

@@ -88,7 +88,7 @@ def test_what_is_created_is_said_and_used_again(server: MySQLdb.Connection, name
     done = run(tmp_path, DATABASE_URL=url(name))
     assert done.returncode == 0, done.stderr
     assert f"creates the database '{name}'" in done.stdout
-    assert "12 users with a published password" in done.stdout
+    assert "13 users with a published password" in done.stdout
     assert set(ask(server, f"SHOW TABLES IN {name}")) == own_servers.TABLES
     done = run(tmp_path, DATABASE_URL=url(name))
     assert (done.returncode, "the demo's own tables" in done.stdout) == (0, True), done.stdout + done.stderr

@@ -19,7 +19,7 @@ from pooling.errors import FenceRejected, LockTimeout, StoreUnavailable
 from pooling.groups import plan
 from tests.app.models import Account
 
-from .conftest import tokens
+from .conftest import meet_a_deadlock, tokens
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE = 20.0
@@ -260,6 +260,25 @@ def test_async(store: Switch, account: Account) -> None:
 
     held = asyncio.run(main())
     assert tokens()["accounts/ann"] == held.fence
+
+
+@FENCE
+def test_rows_that_went_with_a_swallowed_deadlock(store: Switch, account: Account, notes: None) -> None:
+    """They are the lock: another may have had it since."""
+
+    def hold() -> None:
+        with locked(writes=["accounts/ann"]):
+            found = Account.objects.get(name="ann")
+            meet_a_deadlock()
+            in_thread(pool, add_one).result(PATIENCE)
+            found.balance += 10
+            found.save()
+
+    store.down = True
+    with ThreadPoolExecutor(1) as pool, pytest.raises(FenceRejected, match="may not commit"):
+        hold()
+    account.refresh_from_db()
+    assert account.balance == 1
 
 
 @FENCE

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, connections
-from django.http import HttpResponse
+from django.db import DatabaseError, connection, connections, transaction
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -22,7 +22,7 @@ from pooling.errors import FenceRejected, LockLost
 from pooling.store.memory import MemoryStore
 from tests.app.models import Account
 
-from .conftest import tokens
+from .conftest import meet_a_deadlock, tokens
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE = 20.0
@@ -133,6 +133,69 @@ def test_a_holder_that_stands_still_before_its_claim(account: Account, monkeypat
     assert account.balance == 1
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_claim_that_went_with_a_swallowed_deadlock(account: Account, notes: None, nested: bool) -> None:
+    """What follows the deadlock is a transaction without a fence; it is claimed again before the COMMIT."""
+    elsewhere = ThreadPoolExecutor(1)
+
+    def hold() -> None:
+        with locked(writes=["a"] if nested else ["accounts/ann"]):
+            if nested:
+                with locked(writes=["accounts/ann"]):
+                    found = Account.objects.get(name="ann")
+            else:
+                found = Account.objects.get(name="ann")
+            meet_a_deadlock()
+            lose_all_locks()
+            elsewhere.submit(in_its_own_thread).result(PATIENCE)
+            found.balance += 10
+            found.save()
+
+    def in_its_own_thread() -> None:
+        try:
+            add_one()
+        finally:
+            connections.close_all()
+
+    with elsewhere, pytest.raises(FenceRejected, match=r"may not commit.*'accounts/ann'.*deadlock"):
+        hold()
+    account.refresh_from_db()
+    assert account.balance == 1
+
+
+def test_after_a_swallowed_deadlock_who_has_the_lock_may_commit(account: Account, notes: None) -> None:
+    with locked(writes=["accounts/ann"]) as held:
+        meet_a_deadlock()
+        Account.objects.update(balance=5)
+    account.refresh_from_db()
+    assert account.balance == 5
+    assert tokens()["accounts/ann"] == held.fence
+
+
+def test_a_swallowed_error_that_django_rolls_back_for_stays_one(account: Account, notes: None) -> None:
+    with locked(writes=["accounts/ann"]):
+        Account.objects.update(balance=5)
+        with pytest.raises(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT nothing FROM tests_nowhere WHERE nothing")
+        transaction.set_rollback(True)
+    account.refresh_from_db()
+    assert account.balance == 0
+
+
+@override_settings(POOLING={"FENCE": False})
+def test_without_fences_a_nested_hold_that_is_lost_refuses_the_outer_commit(account: Account) -> None:
+    def hold() -> None:
+        with locked(writes=["a"]):
+            with locked(writes=["accounts/ann"]) as inner:
+                Account.objects.update(balance=5)
+            runtime.store().release(inner._ticket)
+
+    with pytest.raises(LockLost, match="'accounts/ann'"):
+        hold()
+    account.refresh_from_db()
+    assert account.balance == 0
+
+
 @pytest.mark.parametrize("ahead", [60, 365 * 86400], ids=["a minute", "a year"])
 def test_a_store_that_is_behind_the_fences_refuses_once(
     account: Account, ahead: int, caplog: pytest.LogCaptureFixture
@@ -217,6 +280,21 @@ class TestWhatIsNotFenced:
         monkeypatch.setattr(MemoryStore, "shared", False)
         with pytest.raises(ImproperlyConfigured, match="fence"), locked(writes=["a"], fence=True):
             pass
+
+
+def test_a_fence_that_is_demanded_where_no_transaction_can_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    @transaction.non_atomic_requests
+    def view(request: HttpRequest) -> HttpResponse:
+        raise AssertionError("must not be called")
+
+    with pytest.raises(ImproperlyConfigured, match=r"fence=True.*this call opens none.*using="):
+        locked(writes=["a"], fence=True)(view)(RequestFactory().get("/"))
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+    with (
+        pytest.raises(ImproperlyConfigured, match=r"fence=True.*those on 'default' have none.*leave fence out"),
+        locked(writes=["a"], fence=True),
+    ):
+        raise AssertionError("must not be entered")
 
 
 @pytest.fixture

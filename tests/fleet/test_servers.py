@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -172,6 +173,65 @@ def test_a_server_that_cannot_be_used_is_warned_of_before_a_deployment_only(priv
     with configured(private_redis.url):
         assert deploy_ids().count("pooling.W005") == 1
         assert "pooling.W005" not in [message.id for message in run_checks(tags=["pooling"])]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("rights", "warned", "usable"),
+    [
+        ("~* +@all", [], True),
+        ("~* +@all -info", ["pooling.W004"], True),
+        ("~* +@all -@scripting", ["pooling.W005"], False),
+        ("~other* +@all", ["pooling.W005"], False),
+    ],
+)
+def test_a_user_with_too_few_rights_is_warned_of(private_redis, caplog, rights, warned, usable):
+    with redis.Redis.from_url(private_redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "weak", "on", ">pw", *rights.split())
+    with configured(private_redis.url.replace("redis://", "redis://weak:pw@")):
+        assert [name for name in deploy_ids() if name in ("pooling.W004", "pooling.W005")] == warned
+        if usable:
+            assert works()
+            return
+        for _ in range(2):
+            with (
+                pytest.raises(StoreUnavailable, match="the user's rights in Redis"),
+                locked(writes=["a"], atomic=False),
+            ):
+                raise AssertionError("must not be entered")
+        # It was refused, so nothing is to be given back; said in one line, since each request may come to it.
+        assert all(record.exc_info is None for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("location", "says"), [("http://127.0.0.1/0", "the following schemes"), ("", r"string\. Correct LOCATION")]
+)
+def test_an_address_that_is_none_is_an_error_of_the_check(location, says):
+    with configured(location):
+        (message,) = (found for found in run_checks(tags=["pooling"]) if found.id == "pooling.E004")
+        assert re.search(says, message.msg)
+        assert "'default'" in message.msg
+        with pytest.raises(ImproperlyConfigured, match=says), locked(writes=["a"], atomic=False):
+            raise AssertionError("must not be entered")
+
+
+def test_a_database_that_is_not_there_is_not_asked_for_by_each_request(private_redis):
+    with configured(f"{private_redis.url.rsplit('/', 1)[0]}/99"):
+        with pytest.raises(StoreUnavailable, match="DB index is out of range") as first:
+            runtime.store().epochs(["U:a"])
+        assert first.value.asked
+        with pytest.raises(StoreUnavailable, match="not asked again") as second:
+            runtime.store().epochs(["U:a"])
+        assert not second.value.asked
+
+
+def test_a_full_memory_is_told_by_that_name(private_redis):
+    with configured(private_redis.url), redis.Redis.from_url(private_redis.url) as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(StoreUnavailable, match=r"memory is full.*volatile-lru"), locked(writes=["a"], atomic=False):
+            raise AssertionError("must not be entered")
+        client.config_set("maxmemory", 0)
+        assert works()
 
 
 def test_evicted_epochs_come_back_different(tmp_path):

@@ -14,7 +14,7 @@ from django.db.backends.signals import connection_created
 from django.test import Client
 
 from pooling import runtime
-from pooling.status import fleet, here, orders, publisher
+from pooling.status import fleet, here, orders, publisher, verdict
 from tests.stores import caches
 
 from .conftest import until
@@ -59,7 +59,7 @@ def test_what_they_counted_is_together(start, client):
     until(lambda: [(view.hits, view.misses) for view in theirs().views] == [(3, 1)])
     sites[0].ask("/write")
     until(lambda: [(one["group"], one["writes"]) for one in theirs().groups] == [("news", 1)])
-    assert fleet.problems(fleet.look()) == []
+    assert verdict.problems(fleet.look()) == []
 
 
 def test_strangers_are_counted_and_do_no_harm():
@@ -69,7 +69,7 @@ def test_strangers_are_counted_and_do_no_harm():
     store.announce("something else", b"{}", 60)
     found = fleet.look()
     assert (found.strangers, pids(found)) == (2, {os.getpid()})
-    assert fleet.problems(found) == ["2 processes say what this one cannot read: they run another version."]
+    assert verdict.problems(found) == ["2 processes say what this one cannot read. Is it another version of pooling?"]
 
 
 def test_a_store_that_is_down_is_said_and_published_to_again_when_it_is_back(private_redis):
@@ -139,6 +139,7 @@ def test_a_forked_child_publishes_for_itself(client):
             os.write(write, here.process_id().encode())
         except BaseException:
             os.write(write, traceback.format_exc().encode())
+            raise
         finally:
             os._exit(0)  # whatever happened: it must not go on with the tests
     os.close(write)

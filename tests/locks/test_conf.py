@@ -20,6 +20,7 @@ FLAGS = ["FENCE", "ETAGS", "ENABLED"]
 BAD = [
     *((key, value) for key in TEXTS for value in ("", None, 7, ["default"])),
     *((key, value) for key in SECONDS for value in (0, -1, math.nan, math.inf, 1e10, "5", None, True)),
+    *(("LOCK_LEASE", value) for value in (0.01, 0.999)),
     *(("PUBLISH_SECONDS", value) for value in (-1, math.nan, math.inf, "5", None, True)),
     *((key, value) for key in FLAGS for value in (1, 0, "yes", None)),
     *(

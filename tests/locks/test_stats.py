@@ -135,6 +135,15 @@ def test_snapshots_of_processes_add_up():
     assert [line["group"] for line in merge(sent)["groups"]] == ["b", "a"]  # what was waited for first
 
 
+def test_who_wants_the_first_groups_only_still_learns_how_often_any_was_waited_for(stats):
+    for number in range(9):
+        stats.held((), (f"g{number}",), float(number), 1.0)
+    found = stats.snapshot(2)
+    assert [line["group"] for line in found["groups"]] == ["g8", "g7"]
+    assert found["groups"] == stats.snapshot()["groups"][:2]
+    assert found["waited"] == stats.snapshot()["waited"] == 8
+
+
 def test_a_forked_child_has_counted_nothing(stats):
     stats.held((), ("a",), 0.0, 1.0)
     read, write = os.pipe()

@@ -14,7 +14,7 @@ from django.http import HttpResponse
 from django.test import Client, RequestFactory, TestCase
 
 from pooling import invalidate, locked_cache, runtime
-from pooling.backends.mysql import driver
+from pooling.backends.mysql.connection import Connection
 from tests import stores
 from tests.app.models import Note
 from tests.backend.conftest import ask, until
@@ -95,12 +95,12 @@ def test_before_the_answer_to_commit_nothing_is_renewed_and_after_it_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order: list[str] = []
-    commit, store = driver.Connection.commit, type(runtime.store())
+    commit, store = Connection.commit, type(runtime.store())
 
     def noting(method: Any, what: str) -> Any:
         return lambda self, names, *rest: (method(self, names, *rest), order.append(what))[0]
 
-    monkeypatch.setattr(driver.Connection, "commit", lambda self: (commit(self), order.append("committed"))[0])
+    monkeypatch.setattr(Connection, "commit", lambda self: (commit(self), order.append("committed"))[0])
     monkeypatch.setattr(store, "committing", noting(store.committing, "committing"))
     monkeypatch.setattr(store, "invalidate", noting(store.invalidate, "renewed"))
     with transaction.atomic():
@@ -115,16 +115,16 @@ def test_a_commit_that_fails_renews_as_well(monkeypatch: pytest.MonkeyPatch) -> 
         commit(self)
         raise KeyboardInterrupt
 
-    commit = driver.Connection.commit
+    commit = Connection.commit
 
     def work() -> None:
         block = transaction.atomic()
         block.__enter__()
         Note.objects.create(text="x")
-        monkeypatch.setattr(driver.Connection, "commit", broken)
+        monkeypatch.setattr(Connection, "commit", broken)
         with pytest.raises(KeyboardInterrupt):
             block.__exit__(None, None, None)
-        monkeypatch.setattr(driver.Connection, "commit", commit)
+        monkeypatch.setattr(Connection, "commit", commit)
 
     assert renews(work)
 
@@ -207,13 +207,13 @@ def test_connections_that_are_open_already_tell_as_well(settings: Any) -> None:
     settings.POOLING = {}
     Note.objects.create()
     raw = connection.connection
-    assert type(raw) is driver.Connection, "without GROUPS nothing stands between a statement and the driver"
+    assert type(raw) is Connection, "without GROUPS nothing stands between a statement and the driver"
     assert not renews(Note.objects.create)
     settings.POOLING = {"GROUPS": GROUPS}
     assert connection.connection is raw
     assert renews(Note.objects.create)
     settings.POOLING = {"GROUPS": GROUPS, "ENABLED": False}
-    assert type(raw) is driver.Connection
+    assert type(raw) is Connection
 
 
 class InTestCase(TestCase):

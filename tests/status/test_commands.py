@@ -9,6 +9,8 @@ import os
 import pty
 import re
 import signal
+import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Iterator
@@ -104,7 +106,16 @@ def test_the_store_in_memory_tells_nothing_of_the_site(settings: Any) -> None:
     runtime.reset_runtime()
     code, text = run("status")
     assert code == 2
+    assert "! POOLING['CACHE_ALIAS'] names the store in memory, so only this process is seen" in text
+    assert "0 processes;" in text  # this command is no part of the site
+    assert "No problems" not in text
+    assert run("stats")[0] == 2
+    # Who develops has one process, and knows it.
+    settings.DEBUG = True
+    code, text = run("status")
+    assert code == 0
     assert "names the store in memory" in text
+    assert run("stats")[0] == 0
 
 
 def test_status_for_programs() -> None:
@@ -112,6 +123,7 @@ def test_status_for_programs() -> None:
     code, text = run("status", "--json")
     found = json.loads(text)
     assert code == 1
+    assert (found["state"], found["doubts"]) == ("problems", [])
     assert found["totals"]["size"] == 5
     assert "cannot reach its server" in found["problems"][0]
 
@@ -129,8 +141,8 @@ def test_groups_and_views() -> None:
     code, text = run("stats")
     assert code == 0
     assert re.findall(r"^(events|news|cart) ", text, re.MULTILINE) == ["events", "cart", "news"]
-    assert re.search(r"^events +1 +1 +0 +75% +\d\.\d s", text, re.MULTILINE)
-    assert re.search(r"^shop\.views\.event +4 +3 +1 +75% +500 ms +1\.5 s", text, re.MULTILINE)
+    assert re.search(r"^events +1 +1 +0 +75 % +\d\.\d s", text, re.MULTILINE)
+    assert re.search(r"^shop\.views\.event +4 +3 +1 +75 % +500 ms +1\.5 s", text, re.MULTILINE)
     code, text = run("stats", "--top", "1", "--sort", "held")
     assert re.findall(r"^(events|news|cart) ", text, re.MULTILINE) == ["news"]
     assert "… and 2 more" in text
@@ -144,6 +156,18 @@ def test_groups_and_views() -> None:
 def test_bad_options(words: tuple[str, ...]) -> None:
     with pytest.raises(CommandError, match=f"argument {words[0]}"):
         run("stats", *words)
+
+
+def test_options_of_django_may_stand_at_the_end() -> None:
+    publish(document(1))
+    plain, coloured = run("status", "--no-color", "-v", "0")[1], run("status", "--force-color")[1]
+    assert "\x1b[" not in plain
+    assert "\x1b[" in coloured
+    assert run("--force-color", "status")[1] == coloured  # where Django documents them
+    command = [sys.executable, "-m", "django", "pooling", "stats", "--settings", "tests.settings", "--skip-checks"]
+    environ = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert "Nothing was counted yet" in done.stdout, done.stderr
 
 
 class Terminal:
@@ -237,17 +261,6 @@ def test_what_a_process_says_cannot_move_the_cursor() -> None:
         assert all(letter.isprintable() or letter == "\n" for letter in text)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        *((0, "0"), (0.00005, "50 µs"), (0.0123, "12 ms"), (1.25, "1.2 s"), (45, "45 s"), (600, "10 min")),
-        *((7200, "2 h"), (864000, "10 days")),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert tables.duration(seconds) == text
-
-
 def test_wait_histograms_are_shown_as_they_are() -> None:
     found = together([document(1, pools=[pool(wait=histogram(0.25, zeros=99))])], []).as_dict()
-    assert re.search(r" 0 +0 +250 ms$", tables.status(found, None, no_style()), re.MULTILINE)
+    assert re.search(r" 0 ms +0 ms +250 ms$", tables.status(found, None, no_style()), re.MULTILINE)

@@ -15,7 +15,7 @@ from pooling import runtime
 from pooling.cache.stats import CacheStats
 from pooling.groups import Mode
 from pooling.management import tables
-from pooling.status import fleet, here
+from pooling.status import fleet, here, verdict
 from pooling.status.publisher import PREFIX
 from pooling.status.shown import shown
 from pooling.store.memory import MemoryStore
@@ -186,7 +186,7 @@ def test_a_holder_of_another_form_is_a_strangers():
 
 
 def test_all_is_well():
-    assert fleet.problems(fleet.together([document()], [party(1.0, True), party(1.0, False)])) == []
+    assert verdict.problems(fleet.together([document()], [party(1.0, True), party(1.0, False)])) == []
 
 
 def test_what_somebody_should_see_to():
@@ -206,15 +206,15 @@ def test_what_somebody_should_see_to():
         [party(31.0, True), party(11.0, False, view="")],
         strangers=1,
     )
-    assert fleet.problems(found) == [
+    assert verdict.problems(found) == [
         "Process web:2:abc cannot reach the store: No answer.",
-        "Pool 'default' of process web:1:abc: all 8 connections are in use, 3 wait; the longest is held for 12.3 s by "
+        "Pool 'default' of process web:1:abc: all 8 connections are in use, 3 wait; the longest is held for 12 s by "
         "shop.views.slow.",
         "Pool 'replica' of process web:1:abc cannot reach its server db:3306/shop: OperationalError: 2003, no route",
         "Pool 'old' of process web:1:abc is suspended, and 2 wait for it.",
         "shop.views.book in process 7 has held shop for 31 s.",
-        "Unnamed code in process 7 has waited for shop for 11 s.",
-        "1 processes say what this one cannot read: they run another version.",
+        "unnamed code in process 7 has waited for shop for 11 s.",
+        "1 process says what this one cannot read. Is it another version of pooling?",
     ]
 
 
@@ -223,4 +223,4 @@ def test_without_a_store_there_is_this_process(settings):
     found = fleet.look()
     assert "cannot keep locks" in found.store_error
     assert [one["process"]["id"] for one in found.processes] == [here.process_id()]
-    assert fleet.problems(found)[0].startswith("The store cannot be asked: POOLING['CACHE_ALIAS']")
+    assert verdict.problems(found)[0].startswith("The store cannot be asked: POOLING['CACHE_ALIAS']")

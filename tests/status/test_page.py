@@ -202,16 +202,26 @@ def test_all_is_well(staff: Client, show: Show) -> None:
 
 def test_a_process_without_a_request_and_the_store_in_memory(staff: Client) -> None:
     page = words(text(staff))
-    assert "only the process that made this page is seen here" in page
+    assert "This process is well; how others are is not known." in page
+    assert "POOLING['CACHE_ALIAS'] names the store in memory, so only this process is seen" in page
+    assert "All is well" not in page
     assert "memory, up" in page
     assert "In all…" not in page
     found = json.loads(text(staff, "/ops/pooling/status.json"))
     assert (found["shared"], len(found["processes"])) == (False, 1)
+    assert (found["state"], found["problems"]) == ("unknown", [])
+
+
+def test_who_develops_with_one_process_gets_a_hint(staff: Client, settings: Any) -> None:
+    settings.DEBUG = True
+    page = words(text(staff))
+    assert "All is well. POOLING['CACHE_ALIAS'] names the store in memory, so only this process is seen" in page
+    assert json.loads(text(staff, "/ops/pooling/status.json"))["state"] == "well"
 
 
 def test_where_nobody_publishes_only_this_process_is_seen(staff: Client, settings: Any, redis_store: None) -> None:
     settings.POOLING = {"PUBLISH_SECONDS": 0}
-    assert "POOLING['PUBLISH_SECONDS'] is 0, so only the process that made this page is seen here" in words(text(staff))
+    assert "how others are is not known. POOLING['PUBLISH_SECONDS'] is 0, so no process says" in words(text(staff))
 
 
 def test_a_store_that_is_down(staff: Client, show: Show) -> None:

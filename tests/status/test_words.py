@@ -18,7 +18,8 @@ from .documents import histogram
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        *((0, "0 ms"), (-1, "0 ms"), (0.0004, "0.4 ms"), (0.00994, "9.9 ms"), (0.01, "10 ms"), (0.9994, "999 ms")),
+        *((0, "0 ms"), (-1, "0 ms"), (1e-7, "0 ms"), (0.00004, "40 µs"), (0.0004, "0.4 ms"), (0.00994, "9.9 ms")),
+        *((0.01, "10 ms"), (0.9994, "999 ms")),
         *(
             (0.9999, "1.0 s"),
             (9.94, "9.9 s"),
@@ -38,7 +39,7 @@ def test_durations(seconds: float, expected: str) -> None:
 
 @given(st.floats(min_value=0, max_value=1e9))
 def test_no_duration_is_of_sixty_of_a_unit(seconds: float) -> None:
-    assert not re.search(r"\b(60 s|60 min|24 h|10\.0 s|1000 ms)", span(seconds))
+    assert not re.search(r"\b(60 s|60 min|24 h|10\.0 s|1000 ms|0\.0 ms|100 µs)", span(seconds))
 
 
 def test_other_numbers() -> None:

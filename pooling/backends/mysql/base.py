@@ -13,12 +13,11 @@ What stored functions and triggers do to the session is not seen either.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MethodType
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
-from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.mysql import base as mysql
 from django.utils.functional import cached_property
 
@@ -26,31 +25,21 @@ from pooling import moments
 from pooling.errors import PoolTimeout
 from pooling.pool import ConnectionPool
 
+from .checkout import CheckingOut
 from .client import DatabaseClient
+from .connection import Connection
 from .creation import DatabaseCreation
-from .driver import Connection, MySQLDriver, plain
+from .driver import MySQLDriver
 from .fleet import budget
+from .identity import frozen, snapshot
 from .options import BackendOptions, credentials_of
-from .release import Releasing
 from .validation import DatabaseValidation
+from .watched import plain
 
 Key = tuple[Any, ...]
 
 
-def _frozen(value: Any) -> Any:
-    """A hashable stand-in for a connection parameter: equal for equal values, and for nothing else we pass."""
-    if isinstance(value, Mapping):
-        return tuple(sorted(((repr(key), _frozen(item)) for key, item in value.items()), key=lambda pair: pair[0]))
-    if isinstance(value, (list, tuple)):
-        return tuple(_frozen(item) for item in value)
-    if value is None or isinstance(value, (str, bytes, int, float)):
-        return type(value).__name__, value
-    if isinstance(value, MethodType):
-        return "method", value  # a new object at every access, equal if function and instance are
-    return "object", id(value)
-
-
-class DatabaseWrapper(Releasing):
+class DatabaseWrapper(CheckingOut):
     """A connection of one thread; pooled when ``OPTIONS["pool"]`` is True or a dict of pool options."""
 
     client_class = DatabaseClient
@@ -61,37 +50,48 @@ class DatabaseWrapper(Releasing):
 
     # One pool for each set of effective parameters: never by alias, which a test run points to another database.
     _connection_pools: ClassVar[dict[Key, ConnectionPool[Connection]]] = {}
+    # How many were dropped: until it is one more, who has found a pool there need not look for it again.
+    _dropped: ClassVar[int] = 0
     # What the server said about itself, for each pool: asked once, not by every thread's wrapper.
     _server_facts: ClassVar[dict[Key, dict[str, Any]]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Settings, and the parameters and the isolation level that come of them; what makes a key, and the key;
+        # parameters, and their pool, as long as these settings stay and no pool is dropped.
+        self._params_memo: tuple[dict[str, Any], dict[str, Any], str | None] | None = None
         self._key_memo: tuple[Any, Key] | None = None
+        self._pool_memo: tuple[dict[str, Any], int, ConnectionPool[Connection]] | None = None
 
     # ----- the pool -----
 
     @property
     def _pool_option(self) -> Any:
         option = self.settings_dict["OPTIONS"].get("pool")
-        return None if self.alias == NO_DB_ALIAS or option is None or option is False else option
+        return None if option is None or option is False or self.alias == NO_DB_ALIAS else option
 
     def get_connection_params(self) -> dict[str, Any]:
-        params: dict[str, Any] = super().get_connection_params()
-        params.pop("pool", None)
-        return params
+        """Django's parameters without the pool's, worked out again when the settings have changed, be it in place."""
+        memo = self._params_memo
+        if memo is None or memo[0] != self.settings_dict:
+            params: dict[str, Any] = super().get_connection_params()
+            params.pop("pool", None)
+            settings = {**self.settings_dict, "OPTIONS": snapshot(self.settings_dict["OPTIONS"])}
+            self._params_memo = memo = settings, params, self.isolation_level
+            self._pool_memo = None
+        self.isolation_level = memo[2]
+        return memo[1].copy()
 
     def _pool_key(self, params: dict[str, Any]) -> Key:
         """The identity of the pool for ``params``, remembered as long as nothing of it changes."""
-        asked = (params, self._pool_option, self.settings_dict["AUTOCOMMIT"], self.isolation_level)
+        # Django's own converters are the same for all: left out, they make every lookup of the key cheaper.
+        named = {name: value for name, value in params.items() if value is not mysql.django_conversions}
+        settings = self.settings_dict
+        asked = (settings["NAME"], named, self._pool_option, settings["AUTOCOMMIT"], self.isolation_level)
         memo = self._key_memo
         if memo is None or memo[0] != asked:
-            # Django's own converters are the same for all: left out, they make every lookup of the key cheaper.
-            named = {name: value for name, value in params.items() if value is not mysql.django_conversions}
-            key = (self.settings_dict["NAME"], _frozen(named), *(_frozen(part) for part in asked[1:]))
-            # A copy, since an options dict may be changed in place.
-            option = asked[1]
-            memo = (params, dict(option) if isinstance(option, Mapping) else option, *asked[2:]), key
-            self._key_memo = memo
+            key = (asked[0], *(frozen(part) for part in asked[1:]))
+            self._key_memo = memo = snapshot(asked), key
         return memo[1]
 
     @property
@@ -103,9 +103,18 @@ class DatabaseWrapper(Releasing):
         return None if self._pool_option is None else self._pool_for(self.get_connection_params())
 
     def _pool_for(self, params: dict[str, Any]) -> ConnectionPool[Connection]:
+        memo, dropped = self._pool_memo, self._dropped
+        # Only in a checkout, which has just seen to it that the settings are those of the memo: it saves comparing
+        # what else makes the key, and hashing all of it.
+        if self._checking_out and memo is not None and memo[0] == params and memo[1] == dropped:
+            return memo[2]
         key = self._pool_key(params)
         pool = self._connection_pools.get(key)
-        return self._make_pool(key, params) if pool is None else pool
+        if pool is None:
+            pool = self._make_pool(key, params)
+        if self._checking_out:
+            self._pool_memo = params.copy(), dropped, pool
+        return pool
 
     def _make_pool(self, key: Key, params: dict[str, Any]) -> ConnectionPool[Connection]:
         if self.settings_dict.get("CONN_MAX_AGE", 0) != 0:
@@ -154,6 +163,7 @@ class DatabaseWrapper(Releasing):
     def _drop_pool(cls, key: Key) -> None:
         cls._server_facts.pop(key, None)
         pool = cls._connection_pools.pop(key, None)
+        DatabaseWrapper._dropped += 1
         if pool is not None:
             pool.close()
 
@@ -165,21 +175,8 @@ class DatabaseWrapper(Releasing):
 
     # ----- checkout -----
 
-    # Django's own `connect`, which this calls and which calls the next, looks for a running event loop.
-    def connect(self) -> None:
-        self._checking_out = self._pool_option is not None
-        try:
-            super().connect()
-        except BaseException:
-            # Half a checkout would hold its connection until the thread asks for the next one.
-            if self._checking_out and self.connection is not None:
-                self._give_back(discard=True)
-            raise
-        finally:
-            self._checking_out = False
-
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        if self._pool_option is None:
+        if not self._checking_out and self._pool_option is None:
             # What makes and drops test databases is not pooled, but needs the same credentials.
             params = {**conn_params, **credentials_of(self.settings_dict)}
             connection = plain(params) if self.alias != NO_DB_ALIAS else None
@@ -189,15 +186,10 @@ class DatabaseWrapper(Releasing):
             connection = moments.checkout(pool) if moments.listeners else pool.getconn()
         except PoolTimeout as error:
             raise OperationalError(str(error)) from error
-        connection.lend(pool)
+        connection.pool = pool
+        if connection.multiplexed:
+            connection.lent()
         return connection
-
-    def init_connection_state(self) -> None:
-        """Send the session's settings; at a checkout they stand already, and only the version is checked, once."""
-        if self._checking_out:
-            BaseDatabaseWrapper.init_connection_state(self)
-        else:
-            super().init_connection_state()
 
     @cached_property
     def mysql_server_data(self) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 from pooling.pool import Budget, HostLedger, PoolOptions, usual_folder
 from pooling.pool.budget import Ledger
 
-from .driver import Connection, limits
+from .connection import Connection
+from .driver import limits
 
 _ALL = "max_connections"
 

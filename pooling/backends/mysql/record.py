@@ -117,7 +117,8 @@ class SessionRecord:
     def _heed(self, statement: bytes) -> None:
         """Let no statement ask this session about somebody else's. Messages are not there: a return forgets them."""
         asked = about(statement, backslash=backslash_escapes(statement, self.string_literal))
-        if asked & (About.ASKS_NUMBER | About.ASKS_COUNTS):
+        # Asked first whether there is anything, for `&` of an enumeration is a function written in Python.
+        if asked and asked & (About.ASKS_NUMBER | About.ASKS_COUNTS):
             if self.foreign:
                 raise self.ProgrammingError(_GONE)
             if asked & About.ASKS_NUMBER and not self.numbered:
@@ -126,8 +127,8 @@ class SessionRecord:
                 self.say(_NO_ROWS)
         self.about, self.foreign = asked, False
         self.statements += 1
-        self.numbered = self.numbered or bool(asked & About.LEAVES or _NUMBERING.search(statement))
-        self.found = self.found or b"SELECT" in statement.upper()
+        self.numbered = self.numbered or bool((asked and asked & About.LEAVES) or _NUMBERING.search(statement))
+        self.found = self.found or statement.upper().find(b"SELECT") >= 0
 
     # ----- transactions -----
 

@@ -22,15 +22,18 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from asyncio import _get_running_loop
 from typing import Any
 
-from django.db import IntegrityError, OperationalError
+from django.db import OperationalError
 from django.db.backends.mysql import base as mysql
 from django.db.backends.utils import debug_transaction
+from django.utils.asyncio import async_unsafe
 
 from pooling.pool.state import COUNTS_REFERENCES
 
-from .driver import Connection
+from .connection import Connection, Error
+from .cursors import PooledCursor, ReleasingCursor
 
 log = logging.getLogger("pooling.backends")
 
@@ -47,92 +50,21 @@ def _alone() -> int:
 # higher number a connection that its user refers to would go to the next one.
 _ALONE = min(_alone(), 4)
 
+_PARKED = object()
 
-class PooledCursor(mysql.CursorWrapper):
-    """Django's cursor, leaving no trace of the connection in the errors that it raises.
-
-    The driver's frames have it among their variables. An error that somebody keeps, as Django does with the one that
-    broke a transaction, or that merely waits for the garbage collector, would look like a user of the connection.
-    """
-
-    def execute(self, query: Any, args: Any = None) -> Any:
-        try:
-            return super().execute(query, args)
-        except BaseException as error:
-            _cut(error)
-            raise
-
-    def executemany(self, query: Any, args: Any) -> Any:
-        try:
-            return super().executemany(query, args)
-        except BaseException as error:
-            _cut(error)
-            raise
-
-    def callproc(self, procname: Any, args: Any = ()) -> Any:
-        try:
-            return self.cursor.callproc(procname, args)
-        except BaseException as error:
-            _cut(error)
-            raise
+# Django's guard raises an error and catches it to see that no event loop runs; that costs as much as the pool's part of
+# a checkout. So what every request calls looks in a cheaper way, and does what Django's method does.
+_GUARD = async_unsafe(len).__code__
 
 
-def _cut(error: BaseException) -> None:
-    error.__traceback__ = None
-    if isinstance(error, IntegrityError) and error.__context__ is not None:
-        error.__context__.__traceback__ = None  # the driver's own, for which Django put this one
+def djangos(name: str) -> Any:
+    """The wrapper's method of this name if it is as Django wrote it. None if something, such as a library that records
+    what a request does, put its own in the place before: then that one is called, always."""
+    method = getattr(mysql.DatabaseWrapper, name)
+    return method if getattr(method, "__code__", None) is _GUARD else None
 
 
-class ReleasingCursor(PooledCursor):
-    """The cursor of a connection that goes back when the cursor is closed."""
-
-    def __init__(self, cursor: Any, wrapper: Releasing) -> None:
-        super().__init__(cursor)
-        self.wrapper = wrapper
-        self._said = -1  # the number of its last statement on the connection
-        self._answered = False
-
-    def execute(self, query: Any, args: Any = None) -> Any:
-        return self._watched(super().execute, query, args)
-
-    def executemany(self, query: Any, args: Any) -> Any:
-        return self._watched(super().executemany, query, args)
-
-    def callproc(self, procname: Any, args: Any = ()) -> Any:
-        return self._watched(super().callproc, procname, args)
-
-    def _watched(self, method: Any, *args: Any) -> Any:
-        self._answered = False
-        try:
-            return method(*args)
-        finally:
-            if self.cursor.connection is not None:
-                self._said = self.cursor.connection.statements
-
-    @property
-    def lastrowid(self) -> Any:
-        self._answered = True
-        return self.cursor.lastrowid
-
-    @property
-    def rowcount(self) -> Any:
-        self._answered = True
-        return self.cursor.rowcount
-
-    def close(self) -> None:
-        self._judge(self.cursor)
-        try:
-            self.cursor.close()
-        finally:
-            self.wrapper._release()
-
-    def _judge(self, cursor: Any) -> None:
-        """Write down whether the user may want to ask about the last statement."""
-        connection = cursor.connection
-        if connection is not None and self._said == connection.statements:
-            connection.kept = bool(
-                cursor.warning_count or connection.about or (cursor.description is None and not self._answered)
-            )
+_CLOSE = djangos("close")
 
 
 class _Attachment:
@@ -146,6 +78,7 @@ class Releasing(mysql.DatabaseWrapper):
     """The half of `DatabaseWrapper` that is about giving back."""
 
     connection: Any = _Attachment()
+    _pool_option: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -155,16 +88,36 @@ class Releasing(mysql.DatabaseWrapper):
     # ----- at the end -----
 
     def close(self) -> None:
-        if self._parked:
+        connection = self.__dict__.get("connection")
+        if (
+            not isinstance(connection, Connection)
+            or self.in_atomic_block
+            or self.closed_in_transaction
+            or _get_running_loop() is not None
+            or mysql.DatabaseWrapper.close is not _CLOSE
+        ):
+            if self._parked:
+                self.connection = None
+            super().close()
+            return
+        if self._thread_ident != threading.get_ident():  # type: ignore[attr-defined]
+            self.validate_thread_sharing()
+        self.run_on_commit = []
+        try:
+            self._close()
+        finally:
             self.connection = None
-        super().close()
 
     def _close(self) -> None:
-        if isinstance(self.connection, Connection):
-            with self.wrap_database_errors:
-                self._give_back(discard=self.connection.broken or self._checking_health)
-        else:
+        connection = self.connection
+        if not isinstance(connection, Connection):
             super()._close()  # type: ignore[misc]
+            return
+        try:
+            self._give_back(discard=connection.broken or self._checking_health)
+        except Error:
+            with self.wrap_database_errors:
+                raise
 
     def _give_back(self, *, discard: bool) -> None:
         # Forgotten first: whatever happens below, this wrapper has it no more.
@@ -207,11 +160,14 @@ class Releasing(mysql.DatabaseWrapper):
 
     def close_if_health_check_failed(self) -> None:
         # Called before every cursor and every transaction.
-        if self._parked:
+        connection = self.__dict__.get("connection")
+        if connection is None:
             return  # the pool judges what it lends
-        if isinstance(self.connection, Connection) and self.connection.abandoned:
+        if isinstance(connection, Connection) and connection.abandoned:
             # Made before a fork: it is the parent's. A transaction of the parent cannot be gone on with.
             self.close()
+        if self.health_check_done or not self.health_check_enabled:  # type: ignore[attr-defined]
+            return  # as Django's does
         # Whatever this closes has failed its check: given back, it would be the first that the next checkout gets.
         self._checking_health = True
         try:
@@ -221,11 +177,19 @@ class Releasing(mysql.DatabaseWrapper):
 
     def close_if_unusable_or_obsolete(self) -> None:
         # Django would go a long way to find that CONN_MAX_AGE is 0. What failed is asked about first, as there.
-        ours = not self._parked and isinstance(self.connection, Connection)
-        if self._parked or (ours and self.close_at is not None and not self.errors_occurred):
+        connection = self.__dict__.get("connection", _PARKED)
+        if connection is None:
+            return
+        ours = isinstance(connection, Connection) and self.close_at is not None and not self.errors_occurred
+        if ours or connection is _PARKED:
             self.close()
         else:
             super().close_if_unusable_or_obsolete()
+
+    def validate_thread_sharing(self) -> None:
+        # Django asks first whether others may use it too, under a lock.
+        if self._thread_ident != threading.get_ident():  # type: ignore[attr-defined]
+            super().validate_thread_sharing()
 
     # ----- earlier -----
 
@@ -235,8 +199,12 @@ class Releasing(mysql.DatabaseWrapper):
 
     def _attach(self) -> Any:
         # `connect()` is not for this: to Django, and to receivers of `connection_created`, it is the same connection.
-        with self.wrap_database_errors:
-            connection = self.get_new_connection(self.get_connection_params())
+        self._checking_out = self._pool_option is not None
+        try:
+            with self.wrap_database_errors:
+                connection = self.get_new_connection(self.get_connection_params())
+        finally:
+            self._checking_out = False
         self.connection = connection
         return connection
 

@@ -7,10 +7,11 @@ import os
 import shutil
 import sys
 import time
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -20,8 +21,9 @@ from pooling.breaking import break_lock, myself
 from pooling.cache.invalidate import invalidate
 from pooling.errors import GroupError, StoreUnavailable
 from pooling.groups import validate
+from pooling.locks.report import place, who
 from pooling.management import tables, warm
-from pooling.status import fleet, here
+from pooling.status import fleet, here, verdict
 from pooling.status.fleet import Fleet
 
 logger = logging.getLogger("pooling.operate")
@@ -29,11 +31,8 @@ logger = logging.getLogger("pooling.operate")
 _DAY = 86400.0
 _WATCH = 2.0  # seconds between two looks
 _WELL, _PROBLEMS, _CANNOT_TELL = 0, 1, 2
+_EXIT = {verdict.WELL: _WELL, verdict.PROBLEMS: _PROBLEMS, verdict.UNKNOWN: _CANNOT_TELL}
 _PIPE = 128 + 13  # as of a process that SIGPIPE has ended
-_MEMORY = (
-    "POOLING['CACHE_ALIAS'] names the store in memory: this process sees its own locks and pages only, not the "
-    "site's. A django-redis alias is shared."
-)
 _CODES = "Exit code 0: all is well; 1: there are problems; 2: it cannot be told."
 
 
@@ -47,6 +46,7 @@ class Command(BaseCommand):
         def sub(name: str, function: Callable[..., None], text: str) -> ArgumentParser:
             made: ArgumentParser = parsers.add_parser(name, help=text, description=text)
             made.set_defaults(function=function)
+            _add_common(made)
             return made
 
         status = sub("status", self.status, f"Processes, pools, who has connections and groups, and problems. {_CODES}")
@@ -102,22 +102,21 @@ class Command(BaseCommand):
     def status(self, **options: Any) -> None:
         def look() -> tuple[int, Any, str]:
             found = self._fleet()
-            doubts, plain = self._doubts(found), found.as_dict()
-            code = _CANNOT_TELL if doubts else _PROBLEMS if plain["problems"] else _WELL
-            plain["problems"] = [*doubts, *plain["problems"]]
-            return code, plain, tables.status(plain, self._width(), self._style())
+            plain = found.as_dict()
+            return _EXIT[plain["state"]], plain, tables.status(plain, self._width(), self._style())
 
         self._show(look, **options)
 
     def stats(self, top: int, sort: str, **options: Any) -> None:
         def look() -> tuple[int, Any, str]:
             found = self._fleet()
-            doubts = self._doubts(found)
             plain = found.as_dict()
             chosen = {"groups": tables.ranked(plain["groups"], sort)[:top], "views": plain["views"][:top]}
             text = tables.stats(plain, self._width(), self._style(), top=top, sort=sort)
+            doubts = [plain["store_error"], *plain["doubts"]] if plain["store_error"] else plain["doubts"]
             text = "\n\n".join([*(self._style().ERROR(f"! {doubt}") for doubt in doubts), text])
-            return _CANNOT_TELL if doubts else _WELL, {"problems": doubts, **chosen}, text
+            code = _CANNOT_TELL if plain["state"] == verdict.UNKNOWN else _WELL
+            return code, {"doubts": doubts, **chosen}, text
 
         self._show(look, **options)
 
@@ -129,7 +128,8 @@ class Command(BaseCommand):
         def look() -> tuple[int, Any, str]:
             parties = [one for one in runtime.store().parties() if not groups or fleet.in_the_way(one, groups)]
             plain = [fleet.party_as_dict(party) for party in parties]
-            return int(not parties), plain, tables.parties(parties)
+            none = 1 if runtime.store().shared or settings.DEBUG else _CANNOT_TELL
+            return 0 if parties else none, plain, tables.parties(parties)
 
         self._show(look, **options)
 
@@ -140,20 +140,20 @@ class Command(BaseCommand):
             raise CommandError(f"Nobody has the ticket {ticket!r}. `manage.py pooling locks` shows those that exist.")
         if not party.holding:
             raise CommandError(
-                f"{tables.who(party.owner)} only waits, for {tables.what(party)}: it has no lock that could be taken, "
-                f"and gives up by itself. Break the lock of whoever holds one of these groups."
+                f"{who(party.owner)} ({place(party.owner)}) only waits, for {tables.what(party)}: it has no lock that "
+                f"could be taken, and gives up by itself. Break the lock of whoever holds one of these groups."
             )
-        logger.warning("%s broke the lock with the ticket %r", myself(), ticket, extra={"ticket": ticket})
         self.stdout.write(
-            f"Taken from {tables.who(party.owner)}: {tables.what(party)}\n"
+            f"Taken from {who(party.owner)} ({place(party.owner)}): {tables.what(party)}\n"
             f"Its view runs on; what it writes is refused at the COMMIT, or by the fence of the next holder."
         )
 
     def invalidate(self, groups: Sequence[str], **options: Any) -> None:
         self._warn_about_memory()
         invalidate(*groups)
-        logger.warning("%s invalidated %s", myself(), ", ".join(groups), extra={"groups": list(groups)})
-        self.stdout.write(f"Invalidated: {', '.join(groups)}")
+        logger.warning("%r invalidated %s", myself(), ", ".join(groups), extra={"groups": list(groups)})
+        only = "" if runtime.store().shared else ", in this process only"
+        self.stdout.write(f"Invalidated{only}: {', '.join(groups)}")
 
     def warm(self, **options: Any) -> None:
         warm.run(self.stdout, self.stderr, **options)
@@ -168,11 +168,12 @@ class Command(BaseCommand):
                 f"fences of younger holders are still needed."
             )
         count = fences.purge(database, older_than)
+        logger.warning("%r deleted %d fences in %r", myself(), count, database, extra={})
         self.stdout.write(f"{count} {'fence' if count == 1 else 'fences'} deleted in {database!r}")
 
     def _warn_about_memory(self) -> None:
         if not runtime.store().shared:
-            self.stderr.write(_MEMORY)
+            self.stderr.write(verdict.MEMORY)
 
     # -- how it shows it
 
@@ -212,24 +213,21 @@ class Command(BaseCommand):
         return self.style if self.stdout.isatty() or self._coloured else no_style()
 
     def _fleet(self) -> Fleet:
-        """The site, without this command's own process if others tell how they are."""
+        """The site, without this command's own process, which is no part of it."""
         found = fleet.look()
-        if not found.shared:
-            return found
         others = [one for one in found.processes if one["process"]["id"] != here.process_id()]
         return fleet.together(
-            others, found.parties, shared=True, store_error=found.store_error, strangers=found.strangers
+            others, found.parties, shared=found.shared, store_error=found.store_error, strangers=found.strangers
         )
 
-    def _doubts(self, found: Fleet) -> list[str]:
-        """Why it cannot be told how the site is."""
-        if found.store_error:
-            return ["The store cannot be asked, so nothing is known of the site's processes."]
-        if not found.shared:
-            return [_MEMORY]
-        if not found.processes:
-            return ["No process says how it is: none has had a request yet, or POOLING['PUBLISH_SECONDS'] is 0."]
-        return []
+
+def _add_common(parser: ArgumentParser) -> None:
+    """Django's own options at the end, where people type them: argparse knows them only before the inner command."""
+    for option in ("--settings", "--pythonpath"):
+        parser.add_argument(option, default=SUPPRESS, help=SUPPRESS)  # what stands before the command stays
+    for option in ("--traceback", "--no-color", "--force-color", "--skip-checks"):
+        parser.add_argument(option, action="store_true", default=SUPPRESS, help=SUPPRESS)
+    parser.add_argument("-v", "--verbosity", type=int, choices=range(4), default=SUPPRESS, help=SUPPRESS)
 
 
 def _seconds(text: str) -> float:

@@ -16,5 +16,6 @@ class Command(BaseCommand):
         demo_data.load()
         self.stdout.write(
             f"{Event.objects.count()} events with {Seat.objects.count()} seats, {Account.objects.count()} accounts. "
-            f"Sign in as {', '.join(people.PEOPLE[:3])}, … with the password {people.PASSWORD!r}."
+            f"Sign in as {', '.join(people.PEOPLE[:3])}, … with the password {people.PASSWORD!r}, "
+            f"or as {people.BOSS}, who may see the status page and the admin."
         )

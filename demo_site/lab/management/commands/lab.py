@@ -101,8 +101,12 @@ class Command(BaseCommand):
                 continue
             wrong = ", ".join(scheme.went_wrong) or "nothing went wrong"
             self.stdout.write(
-                f"{scheme.title:26} {result['rate']:7.0f} answers/s  p50 {scheme.p50 or 0:8.1f} ms  p99 "
-                f"{scheme.p99 or 0:8.1f} ms  {result['connections']:3d} connections  {wrong}"
+                f"{scheme.title:26} {result['rate']:7.0f} answers/s  p50 {_ms(scheme.p50)}  p99 {_ms(scheme.p99)}  "
+                f"{result['connections']:3d} connections  {wrong}"
             )
             for who, whom, number in scheme.waits[:3]:
                 self.stdout.write(f"{'':26} {number:7.1f} × {who} waits for {whom}")
+
+
+def _ms(value: float | None) -> str:
+    return f"{'–':>11}" if value is None else f"{value:8.1f} ms"

@@ -18,7 +18,7 @@ async function look() {
     if (answer.redirected) return location.reload(); // signed out meanwhile
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     put(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    if (answer.headers.get("X-Run-Over") === "1") return;
+    if (answer.headers.get("X-Run-Over") === "1") return document.getElementById("end")?.remove();
   } catch (error) {
     state.querySelector("[role=status]").textContent = `The site does not answer (${error.message}); trying again …`;
   }
