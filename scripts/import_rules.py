@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[tuple[str, ...], ...], ...] = (
                 "addresses",
                 "flights",
                 "searching",
+                "keeping",
                 "single_flight",
                 "caching",
                 "decorators",

@@ -282,6 +282,12 @@ def test_other_groups_each_time_make_nobody_wait() -> None:
     assert mark().reads == ()
 
 
+def test_a_header_names_some_groups_only() -> None:
+    view = in_page('{% locked_cache 300 reads="a" "b" "c" "d" "e" "f" "g" %}{{ side }}{% endlocked_cache %}')
+    assert told(view).endswith('detail="fragments read a, b, c, d, e and 2 more"')
+    assert told(view).endswith("stored")
+
+
 def test_more_groups_than_one_request_may_have(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "MAX_GROUPS", 2)
     view = in_page()

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def in_redis(mapped: None, settings: Any, private_redis: PrivateRedis) -> Iterator[None]:
     settings.CACHES = stores.caches(private_redis.url)
-    settings.POOLING = {"GROUPS": GROUPS, "STORE_BUDGET": 10, "LOCK_LEASE": 0.5}
+    settings.POOLING = {"GROUPS": GROUPS, "STORE_BUDGET": 10, "LOCK_LEASE": 1}
     runtime.reset_runtime()
     yield
     runtime.reset_runtime()
