@@ -9,7 +9,6 @@ that was there before is not followed twice. The database is one value; a view r
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import logging
 import os
@@ -137,7 +136,7 @@ def plainly_entry(entry: bytes | None) -> Any:
 
 def without_cost(page: frame.Frame | None) -> frame.Frame | None:
     """Measured, and of no consequence here."""
-    return dataclasses.replace(page, cost=0.0) if isinstance(page, frame.Page) else page
+    return page._replace(cost=0.0) if isinstance(page, frame.Page) else page
 
 
 class NumberedEpochs(Epochs):
