@@ -243,7 +243,7 @@ def test_a_probe_that_hangs_does_not_hide_the_recovery(make: Any, proxy: Proxy) 
     assert works(wrapper)
     proxy.refuse()
     proxy.cut()
-    until(lambda: not works(wrapper))
+    until(lambda: not works(wrapper) and pool._outage.down)  # and not only that a query was cut off
     proxy.hang()
     proxy.listen()
     until(lambda: not works(wrapper) and pool._attempts and proxy.links)
