@@ -1,7 +1,7 @@
 """The ledger of a whole fleet: with the store in Redis, ``max_size="auto"`` counts the processes of all machines.
 
 The shares are one small document in the store. A member writes down every few seconds that it is there, by the store's
-clock; one that has not done so for `LEASE` is out. A member that cannot reach the store for `QUIET`, which is less,
+clock; one that ends says so, and one that has not said anything for `LEASE` is out. A member that cannot reach the store for `QUIET`, which is less,
 gives up what it has before that: it keeps one connection, which comes out of ``reserve``, as does the one of a process
 that starts while the store cannot be reached. Where the document is not what a member remembers (it is gone, does not
 name it, or the clock has jumped), others are in the same case: the member writes down what it has, and nobody gets

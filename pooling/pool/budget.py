@@ -8,13 +8,14 @@ up only when it has not been in use for a while. A `Ledger` keeps the shares, an
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from . import report
 from .driver import C
@@ -26,6 +27,7 @@ log = logging.getLogger("pooling.pool")
 
 TURN = 0.5  # seconds between two turns
 QUICK = 0.2  # … while the share has to change; so long the server has to notice that a connection was closed
+PATIENCE = 1.0  # seconds that the end of the process waits for a turn that is under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ class Budget(Generic[C]):
         self.standing = self.error = None
         self._limits: Mapping[str, int | None] = {}
         self._running = False  # written under the pool's lock
+        self._turning = threading.Lock()  # held in a turn, and by the end
+        self._ended = False
         self._before = 0  # what the pool might have had open at the last turn
         self._empty = 0  # turns without a use
 
@@ -155,6 +159,7 @@ class Budget(Generic[C]):
             if self._running:
                 return
             self._running = True
+        _members.add(pool)
         thread = threading.Thread(
             target=_run, args=(weakref.ref(pool), self), name=f"pooling-budget-{pool.name}", daemon=True
         )
@@ -168,8 +173,28 @@ class Budget(Generic[C]):
         self._ledger.forked()
         self._fresh()
 
-    def _turn(self, pool: Control[C]) -> float | None:
+    def end(self, pool: Control[C]) -> None:
+        """The process ends: give up the share now, or nobody could have it before this member is missed. Not if there
+        is a connection that a thread has still: the server counts that one until the process is gone."""
+        pool.close_gently()
+        time.sleep(QUICK)
+        if self._turning.acquire(timeout=PATIENCE):
+            try:
+                with pool._lock:
+                    self._ended = not (pool._slots or pool._attempts)
+                    if self._ended:
+                        pool._max_size = 0  # before the share is given up
+                if self._ended:
+                    self.leave()
+            finally:
+                self._turning.release()
+
+    def turn(self, pool: Control[C]) -> float | None:
         """One turn; the seconds until the next, or None when the pool needs none."""
+        with self._turning:
+            return None if self._ended else self._turn(pool)
+
+    def _turn(self, pool: Control[C]) -> float | None:
         with pool._lock:
             in_use = self._needed(pool)
             self._empty = 0 if in_use else self._empty + 1
@@ -228,8 +253,20 @@ def _run(ref: weakref.ref[Control[C]], budget: Budget[C]) -> None:
         pool = ref()
         if pool is None:
             return budget.leave()
-        pause = budget._turn(pool)
+        pause = budget.turn(pool)
         del pool  # or it could not be collected while this thread sleeps
         if pause is None:
             return None
         time.sleep(pause)
+
+
+_members: weakref.WeakSet[Control[Any]] = weakref.WeakSet()
+
+
+def _end() -> None:
+    for pool in list(_members):
+        if pool._budget is not None and pool._budget._running:
+            pool._budget.end(pool)
+
+
+atexit.register(_end)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
@@ -151,7 +152,15 @@ def test_processes_that_share_a_store(root: Any, fleet: Callable[..., Worker], r
     ask(root, "FLUSH STATUS")
     first, second = fleet(redis_url), fleet(redis_url)
     until(lambda: first.fills(BUDGET // 2) and second.fills(BUDGET // 2), 60)
+    client = redis.Redis.from_url(redis_url)
+    [ledger] = client.scan_iter(match="*budget:*")
+
+    def members() -> int:
+        return len(json.loads(client.get(ledger))["members"])  # type: ignore[arg-type]
+
+    assert members() == 2
     first.end()
+    assert members() == 1  # it was not to be missed first
     until(lambda: second.fills(BUDGET), 60)
     assert status(root, "Max_used_connections") <= BUDGET + 1
     assert first.errors == second.errors == []

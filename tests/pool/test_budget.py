@@ -509,6 +509,19 @@ def test_a_pool_that_is_empty_leaves_and_comes_back(auto: Any, dealer: Dealer, h
     assert pool.get_stats()["pool_max"] == 3
 
 
+def test_at_the_end_of_the_process_a_share_that_is_free_is_given_up(auto: Any, dealer: Dealer) -> None:
+    pool = auto()
+    conn = pool.getconn()
+    pool._budget.end(pool)
+    assert dealer.left == 0  # the server counts this one still
+    pool.putconn(conn)
+    pool._budget.end(pool)
+    assert dealer.left == 1
+    told = len(dealer.told)
+    assert pool._budget.turn(pool) is None
+    assert (len(dealer.told), pool.get_stats()["pool_max"]) == (told, 0)  # it does not come back
+
+
 def test_a_pool_that_nobody_has_any_more_leaves(driver: ScriptedDriver, dealer: Dealer) -> None:
     pool: ConnectionPool[Conn] = ConnectionPool(
         driver, PoolOptions(max_size="auto"), budget=Budget(dealer, lambda conn: {"all": 6})
