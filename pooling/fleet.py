@@ -1,13 +1,13 @@
 """The ledger of a whole fleet: with the store in Redis, ``max_size="auto"`` counts the processes of all machines.
 
 The shares are one small document in the store. A member writes down every few seconds that it is there, by the store's
-clock; one that ends says so, and one that has not said anything for `LEASE` is out. A member that cannot reach the store for `QUIET`, which is less,
-gives up what it has before that: it keeps one connection, which comes out of ``reserve``, as does the one of a process
-that starts while the store cannot be reached. Where the document is not what a member remembers (it is gone, does not
-name it, or the clock has jumped), others are in the same case: the member writes down what it has, and nobody gets
-more than that, or one if he is alone, for `PATIENCE`, in which all have had their turns. So the shares never exceed
-the server's bounds, unless one process stands still for longer than a lease while the others go on, or holds a
-connection for as long without the store.
+clock; one that ends says so, and one that has not said anything for `LEASE` is out. A member that cannot reach the
+store for `QUIET`, which is less, gives up what it has before that: it keeps one connection, which comes out of
+``reserve``, as does the one of a process that starts while the store cannot be reached. Where the document is not what
+a member remembers (it is gone, does not name it, or the clock has jumped), others are in the same case: the member
+writes down what it has, and nobody gets more than that, or one if he is alone, for `PATIENCE`, in which all have had
+their turns. So the shares never exceed the server's bounds, unless one process stands still for longer than a lease
+while the others go on, or holds a connection for as long without the store.
 """
 
 from __future__ import annotations
