@@ -163,7 +163,7 @@ def run() -> int:
         if os.environ.get("REDIS_URL"):
             own_servers.check_redis(os.environ["REDIS_URL"])
         start_in_a_folder(stack)
-        scheme = os.environ.pop("DEMO_SCHEME", "pooling")
+        scheme = os.environ.pop("DEMO_SCHEME", "pooling_redis")  # as a fleet would run it
         os.environ.update(DJANGO_SETTINGS_MODULE="demo_site.settings", DEMO_SCHEME="thread")  # for this process
         import django
 

@@ -104,8 +104,8 @@ CACHES = {
         # A copy of the sessions, which are in the database: without Redis the site, and its status page, go on.
         "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5, "IGNORE_EXCEPTIONS": True},
     },
-    # Locks, versions and cached pages of this process: the demo is served by one process of many threads. With
-    # DEMO_SCHEME=pooling_redis they are in Redis.
+    # Locks, versions and cached pages of this process, which is the only one, of many threads. With the scheme
+    # pooling_redis, by which the demo is served, they are in Redis.
     "pooling": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "pooling"},
 }
 POOLING = {

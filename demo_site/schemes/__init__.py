@@ -42,7 +42,7 @@ SCHEMES = {
 def others() -> dict[str, Scheme]:
     """What the lab can run as well: the last one as a fleet of processes would have it, with its locks, fences and
     pages in Redis, and other people's ways as far as their packages are installed."""
-    in_redis = {"LOCK_WAIT": PATIENCE, "CACHE_ALIAS": "default"}
+    in_redis = {"LOCK_WAIT": PATIENCE, "CACHE_ALIAS": "default", "ON_STORE_DOWN": "fence"}
     found = [
         Scheme("pooling_redis", "pool + groups + cache in Redis", _POOLED, pooling=in_redis),
         Scheme("fresh", "a connection per request", {**_STOCK, "CONN_MAX_AGE": 0}),
