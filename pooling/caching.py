@@ -24,7 +24,7 @@ from .cache import answers, keys, stats, vary
 from .cache.invalidate import invalidate
 from .cache.options import MILLISECOND, CacheOptions
 from .cache.vary import vary_by
-from .errors import StoreUnavailable
+from .errors import LockOrderError, StoreUnavailable
 from .routes import READS
 from .searching import AGAIN
 from .single_flight import Pass
@@ -129,6 +129,7 @@ class View:
         whole_query = options.vary_on.query is None
         self.addresses = Addresses(self.name, self.reading, func, options.key_prefix, by_query=whole_query)
         self.tally = stats.tally(self.name)
+        self.learns = True  # may the groups of its fragments be locked with its own?
         self.taken_over = TakenOver(getattr(func, "_non_atomic_requests", ()))
 
     def wrapper(self) -> Callable[..., Any]:
@@ -198,7 +199,12 @@ class View:
                         with at.tracking():
                             given = at.run_arguments()
                             spec, func = given.pop("spec"), at.looking_again()
-                            response = self.run(spec, request, args, kwargs, func=func, **given)
+                            try:
+                                response = self.run(spec, request, args, kwargs, func=func, **given)
+                            except LockOrderError as error:
+                                if not at.unlearn(error):
+                                    raise
+                                continue
                 answer = at.answered(response)
         except Exception as error:
             if (answer := at.instead(error)) is None:
@@ -232,7 +238,12 @@ class View:
                         with at.tracking():
                             given = at.run_arguments()
                             spec, func = given.pop("spec"), at.looking_again_async()
-                            response = await self.run_async(spec, request, args, kwargs, func=func, **given)
+                            try:
+                                response = await self.run_async(spec, request, args, kwargs, func=func, **given)
+                            except LockOrderError as error:
+                                if not at.unlearn(error):
+                                    raise
+                                continue
                 answer = at.answered(response)
         except Exception as error:
             if (answer := at.instead(error)) is None:

@@ -17,7 +17,7 @@ from .cache import answers, frame, grace, storable, validators
 from .cache.environ import CONTENT_TYPE
 from .cache.options import MILLISECOND
 from .cache.tracking import Tracker
-from .errors import GroupError, StoreUnavailable
+from .errors import GroupError, LockOrderError, StoreUnavailable
 from .groups import plan, read_epochs
 from .searching import Search
 from .store.protocol import Vector, is_being_written
@@ -47,6 +47,7 @@ class Keeping(Search):
     """One request that may make the page. Whoever calls the view sets ``began``, and runs it in `tracking`."""
 
     began: float  # when the view was called, monotonic seconds
+    started = False  # the view was called: what it raises is its own, even a StoreUnavailable
     marked = False  # it is noted beside the old page that this one failed
 
     @contextmanager
@@ -54,7 +55,8 @@ class Keeping(Search):
         """What watches the view this time. A page for all is computed whole, whatever this visitor has already."""
         hidden, vary_on = validators.HIDDEN if self.may_store() else (), self.view.options.vary_on
         typed = CONTENT_TYPE in vary_on.items or not self.may_store()
-        self.learned = self.now.reads if self.may_store() and self.is_affordable(self.now.reads) else ()
+        learns = self.view.learns and self.may_store() and self.is_affordable(self.now.reads)
+        self.learned = self.now.reads if learns else ()
         self.watched = self.epochs + read_epochs(self.learned)
         self.outcome = Outcome()
         self.tracker = Tracker(self.request, hidden=hidden, selection=vary_on.query, typed=typed)
@@ -65,6 +67,25 @@ class Keeping(Search):
 
     def groups_of_fragments(self, *args: Any, **kwargs: Any) -> tuple[str, ...]:
         return self.learned
+
+    def is_of_learned(self, error: Exception) -> bool:
+        """Would the view perhaps not have failed without the groups of its fragments?"""
+        return isinstance(error, LockOrderError) and bool(self.learned)
+
+    def unlearn(self, error: LockOrderError) -> bool:
+        """Do without them from now on, for the view takes locks inside that come before them. False: there are none."""
+        if not self.is_of_learned(error):
+            return False
+        self.view.learns = self.started = False
+        containers.warn_once(
+            self.view.name,
+            self.learned,
+            "%s is made without the locks of the fragments in it from now on, so it is stored only if it is known "
+            "which versions these were made under: %s",
+            self.view.name,
+            error,
+        )
+        return True
 
     def is_affordable(self, groups: tuple[str, ...]) -> bool:
         """May one request read these as well?"""
@@ -107,9 +128,10 @@ class Keeping(Search):
             return frame.SkipMark(why)
         others = self.container.vector(reads)
         if others is None:
-            # Under their locks the next answer will be stored. Did this one have some, then they are others each time.
+            # Under their locks the next answer will be stored. Did this one have some, then they are others each time;
+            # and a view that does not get on with them goes without.
             shown = ", ".join(reads[:NAMED]) + (f" and {len(reads) - NAMED} more" if len(reads) > NAMED else "")
-            return frame.SkipMark(f"fragments read {shown}", () if self.learned else reads)
+            return frame.SkipMark(f"fragments read {shown}", () if self.learned or not self.view.learns else reads)
         ttl = min(self.view.options.timeout, self.container.left())
         if ttl < MILLISECOND:
             outcome.why = "the time of a fragment in it was up"

@@ -35,7 +35,6 @@ class Pass(Keeping):
 
     # A hit sets none of these.
     follows = 0
-    started = False  # the view was called: what it raises is its own, even a StoreUnavailable
     flight: Flight | None = None  # of this process: this request's own, or another's to wait for
     rode = False
 
@@ -198,7 +197,7 @@ class Pass(Keeping):
                 yield
         except Exception as error:
             # Noted before the unlock: those who wait would try in turn otherwise, and fail in turn.
-            if not isinstance(error, storable.ANSWERS):
+            if not isinstance(error, storable.ANSWERS) and not self.is_of_learned(error):
                 self.mark_failed()
             raise
 

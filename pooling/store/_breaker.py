@@ -1,4 +1,8 @@
-"""The breaker: after a failure nobody asks the store until one request has tried it again."""
+"""The breaker: after a failure nobody asks the store until one request has tried it again.
+
+Who insists does ask, until a second request has failed as well: one failure may be due to this process, which stood
+still, or to one connection, and others may go on to reach the store.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ class Breaker:
         self._until: float | None = None  # None: closed
         self._pause = FIRST_PAUSE
         self._probing = False
+        self._sure = False  # has a probe failed as well?
         self._reason = ""
 
     @property
@@ -40,7 +45,7 @@ class Breaker:
         """Why it is open, a sentence; "" while it is closed."""
         return "" if self._until is None else self._reason
 
-    def enter(self) -> bool:
+    def enter(self, *, insist: bool = False) -> bool:
         """StoreUnavailable while it is open. True: this is the probe, which must end in `success` or `failure`."""
         if self._until is None:
             return False
@@ -49,6 +54,8 @@ class Breaker:
                 return False
             left = self._until - self._clock()
             if left > 0 or self._probing:
+                if insist and not self._sure:
+                    return False
                 when = f"for another {left:.1g} s" if left > 0 else "until the request that tries it is answered"
                 error = StoreUnavailable(f"{self._reason} It is not asked again {when}.")
                 error.asked = False
@@ -73,6 +80,7 @@ class Breaker:
             self._until = self._clock() + self._pause * random.uniform(0.8, 1.2)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
             self._probing = False
+            self._sure = probe
             self._reason = reason
 
     def interrupted(self, probe: bool) -> None:

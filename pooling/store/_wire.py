@@ -132,13 +132,15 @@ class Wire:
                 return  # another thread took the last one
             line.close()
 
-    def run(self, script: Script, keys: int, words: int, packed: bytes) -> Any:
-        """The result of a script; see `Script.command` for the arguments."""
+    def run(self, script: Script, keys: int, words: int, packed: bytes, *, insist: bool = False) -> Any:
+        """The result of a script; see `Script.command` for the arguments. ``insist``: also if one call has just failed,
+        see `Breaker`."""
         started = time.monotonic()
         try:
-            return self._call(script.command(keys, words, packed))
+            return self._call(script.command(keys, words, packed), insist=insist)
         except NoScript:
-            return self._call(script.command(keys, words, packed, whole=True), started + self.budget)
+            whole = script.command(keys, words, packed, whole=True)
+            return self._call(whole, started + self.budget, insist=insist)
 
     def call(self, *words: bytes) -> Any:
         """The answer to one command."""
@@ -169,9 +171,9 @@ class Wire:
 
     # -- one call
 
-    def _call(self, request: bytes, deadline: float | None = None) -> Any:
+    def _call(self, request: bytes, deadline: float | None = None, *, insist: bool = False) -> Any:
         """``deadline``: when it must be done, if that is before the end of a whole budget."""
-        probe = self.breaker.enter()
+        probe = self.breaker.enter(insist=insist)
         try:
             answer = self._ask(request, deadline)
         except NoScript:

@@ -163,7 +163,7 @@ class Store(Protocol):
 
     def later(self, ticket: str | None, renews: Sequence[str] = ()) -> None:
         """`release` a ticket, or only renew epochs, as soon as the store can be reached, and before this process asks
-        it for anything else. For what could not be done when it was due. Raises nothing."""
+        it for anything else than further renewals. For what could not be done when it was due. Raises nothing."""
         ...
 
     # -- entries

@@ -6,6 +6,7 @@ Each method is one script or one command. Everything is under one hash tag, so i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -150,7 +151,8 @@ class RedisStore:
 
     def release(self, ticket: str, renews: tuple[str, ...] = ()) -> bool:
         try:
-            held, told = self._run(RELEASE, renews, [ticket, self._mail.name])
+            wire = self._insisting() if renews else self._up()
+            held, told = self._run_on(wire, RELEASE, renews, [ticket, self._mail.name], insist=bool(renews))
         except StoreUnavailable:
             self._mail.doubt(_AGAIN)
             raise
@@ -188,7 +190,7 @@ class RedisStore:
 
     def invalidate(self, names: Sequence[str], word: str = "") -> None:
         if names:
-            self._renew(self._up(), names, word)
+            self._renew(self._insisting(), names, word, insist=True)
 
     def committing(self, names: Sequence[str], word: str, seconds: float) -> None:
         arguments = (word, _microseconds(seconds))
@@ -198,9 +200,10 @@ class RedisStore:
         finally:
             self._known.changed(names)
 
-    def _renew(self, wire: Wire, names: Sequence[str], word: str = "") -> None:
+    def _renew(self, wire: Wire, names: Sequence[str], word: str = "", *, insist: bool = False) -> None:
+        words = packed(names, self._epochs) + packed([word])
         try:
-            wire.run(INVALIDATE, len(names), len(names) + 1, packed(names, self._epochs) + packed([word]))
+            wire.run(INVALIDATE, len(names), len(names) + 1, words, insist=insist)
         finally:
             self._known.changed(names)
 
@@ -305,15 +308,24 @@ class RedisStore:
         """A script that has the lock table and then these epochs for its keys."""
         return self._run_on(self._up(), script, epochs, arguments)
 
-    def _run_on(self, wire: Wire, script: Script, epochs: Sequence[str], arguments: list[str]) -> Any:
+    def _run_on(
+        self, wire: Wire, script: Script, epochs: Sequence[str], arguments: list[str], *, insist: bool = False
+    ) -> Any:
         keys = len(_TABLE) + len(epochs)
         words = self._table + (packed(epochs, self._epochs) if epochs else b"") + packed(arguments)
-        return wire.run(script, keys, keys + len(arguments), words)
+        return wire.run(script, keys, keys + len(arguments), words, insist=insist)
 
     def _up(self) -> Wire:
         """The way to the server, once it has been told what is owed."""
         if self._owed.due:
             self._owed.settle()
+        return self._wire
+
+    def _insisting(self) -> Wire:
+        """The way to the server for what was written, which others must not miss because a call of this process has
+        just failed. It is told what is owed before, if that can be done."""
+        with contextlib.suppress(StoreUnavailable):
+            self._up()
         return self._wire
 
     def _pay(self, tickets: list[str], epochs: list[str]) -> None:

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connections
 from django.http import HttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import RequestFactory
 
-from pooling import groups, invalidate, locked, locked_cache, runtime, sightings
+from pooling import LockOrderError, groups, invalidate, locked, locked_cache, runtime, sightings
 from pooling.cache import frame
 
 SIDE = '{% locked_cache 300 reads="notes/7" key="side" %}{{ side }}{% endlocked_cache %}'
@@ -280,6 +280,50 @@ def test_other_groups_each_time_make_nobody_wait() -> None:
     assert mark().reads == ("notes/1",)  # the next one is to be stored: whoever comes waits for it
     assert told(view).endswith('"fragments read notes/2"')
     assert mark().reads == ()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_view_that_takes_locks_inside_goes_on_to_work_when_its_fragments_are_known(kind: str, caplog: Any) -> None:
+    """Its fragments' groups, were they locked, would come after those that it asks for inside."""
+
+    @locked(reads=["b"], atomic=False)
+    def inside() -> None:
+        runs.append("inside")
+
+    page = made(SIDE)
+
+    def answer(request: Any) -> HttpResponse:
+        inside()
+        return HttpResponse(page.render({"side": look("side")}, request))
+
+    async def answer_later(request: Any) -> HttpResponse:
+        return await sync_to_async(answer)(request)
+
+    @locked_cache(300, reads=["a"])
+    def sync_view(request: Any) -> HttpResponse:
+        return answer(request)
+
+    async_view = locked_cache(300, reads=["a"])(answer_later)
+    view = sync_view if kind == "sync" else async_to_sync(async_view)
+
+    for _ in range(2):
+        assert ask(view).content == b"old"
+    assert told(view).startswith("pooling; hit")  # the fragment was known by then
+    for text in ("new", "newer"):
+        write(text)
+        assert ask(view).content == text.encode()
+    assert caplog.text.count("made without the locks of the fragments") == 1
+
+
+def test_what_is_asked_for_in_the_wrong_order_by_itself_is_an_error() -> None:
+    @locked(reads=["a"], atomic=False)
+    def inside() -> None: ...
+
+    view = in_page(reads=["b"], during=lambda: inside() if runs.count("view") > 1 else None)
+    ask(view)
+    with pytest.raises(LockOrderError):
+        ask(view)
+    assert runs.count("view") == 3
 
 
 def test_a_header_names_some_groups_only() -> None:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.views.decorators.vary import vary_on_headers
 
-from pooling import invalidate, locked, locked_cache, runtime
+from pooling import StoreUnavailable, invalidate, locked, locked_cache, runtime
 from pooling.groups import read_epochs
 from pooling.store._scripts import encode
 from pooling.store.redis import RedisStore
@@ -151,6 +151,33 @@ def test_a_write_of_another_process_is_seen(level: str, private_redis: PrivateRe
         until(lambda: get(view)[0] == b"2")
     assert get(view)[0] == b"2"
     other.close()
+
+
+def test_a_page_made_without_the_lost_lock_is_gone_before_its_writer_answers(
+    private_redis: PrivateRedis, client: redis.Redis
+) -> None:
+    """Redis forgets the lock of a writer, whose process then has a call that fails; another stores what was there
+    before the COMMIT."""
+    with Proxy(private_redis.host, private_redis.port) as proxy, configured(f"redis://{proxy.host}:{proxy.port}/0"):
+        here, elsewhere = runtime.store(), store_at(private_redis.url, prefix="pooling")
+        assert isinstance(here, RedisStore)
+        here._wire.breaker._clock = lambda: 0.0
+
+        @locked(writes=["shop/books"], atomic=False)
+        def write() -> tuple[bytes, ...]:
+            client.flushall()
+            vector = elsewhere.epochs(EPOCHS)
+            assert elsewhere.put("page", b"old", 60, EPOCHS, vector)
+            proxy.refuse()
+            proxy.cut()
+            with pytest.raises(StoreUnavailable):
+                here.epochs(EPOCHS)
+            proxy.listen()
+            return vector
+
+        old = write()
+        assert elsewhere.fetch("page", EPOCHS).vector != old
+        elsewhere.close()
 
 
 @pytest.mark.parametrize("level", ["near", "validated"])
