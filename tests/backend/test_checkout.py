@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import DatabaseError, IntegrityError, OperationalError
+from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql import base as mysql
 from django.db.backends.signals import connection_created
@@ -238,6 +238,7 @@ STALE: dict[str, Any] = {
     "errors_occurred": True,
     "health_check_done": False,
     "autocommit": False,
+    "run_commit_hooks_on_set_autocommit_on": True,
     "run_on_commit": [(set(), print, False)],
     "isolation_level": "serializable",
 }
@@ -273,7 +274,7 @@ def test_what_is_set_is_what_djangos_sets(make: Any, replaced: list[str], releas
                 patch.setattr(BaseDatabaseWrapper, name, {"connect": checkout._CONNECT, "close": release._CLOSE}[name])
             found[method] = left_behind(ours, method)
         assert found[method] == theirs
-    assert replaced == ["connect", "close"]
+    assert [name for name in replaced if name != "ensure_connection"] == ["connect", "close"]
     assert found["connect"][1]["connection"] is Connection
     assert {"autocommit", "run_on_commit", "close_at"} <= found["connect"][0]
 
@@ -341,6 +342,25 @@ def test_receivers_see_a_connection_that_is_ready(make: Any) -> None:
     finally:
         connection_created.disconnect(receiver)
     assert seen == [(DatabaseWrapper, wrapper, True, ((1,),))] * 2
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_hooks_of_a_receivers_transaction_are_called(make: Any, start: bool) -> None:
+    before, wrapper = connections["default"], make({"start_transaction": start})
+    called = []
+
+    def receiver(connection: Any, **_: Any) -> None:
+        with transaction.atomic():
+            transaction.on_commit(lambda: called.append(connection))
+
+    connection_created.connect(receiver)
+    connections["default"] = wrapper
+    try:
+        wrapper.connect()
+    finally:
+        connections["default"] = before
+        connection_created.disconnect(receiver)
+    assert called == [wrapper]
 
 
 @pytest.mark.parametrize("method", ["cursor", "ensure_connection"])

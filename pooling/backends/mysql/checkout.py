@@ -67,7 +67,7 @@ class CheckingOut(Releasing):
         try:
             self.connection = connection = self.get_new_connection(self.get_connection_params())
             autocommit = settings["AUTOCOMMIT"]
-            if connection.autocommits is autocommit:
+            if connection.autocommits is autocommit and not self.run_commit_hooks_on_set_autocommit_on:
                 self.autocommit = autocommit  # the pool has seen to it
             else:
                 self.set_autocommit(autocommit)
