@@ -22,7 +22,11 @@ from django.utils.translation import trans_real
 def locale() -> tuple[str | None, str | None]:
     """Language and time zone by name; None for what the project does not use."""
     language, zone = _defaults()
-    if language is not None and (_language is None or _language.get(None) is not None):
+    if language is not None and (
+        _language is None
+        or trans_real._active is not _languages  # type: ignore[attr-defined]
+        or _language.get(None) is not None
+    ):
         language = translation.get_language()
     if zone is not None and (_zone is None or _zone.get(None) is not None):
         zone = timezone.get_current_timezone_name()
@@ -60,7 +64,9 @@ def _is_as_expected() -> bool:
 
 
 _expected = _is_as_expected()
-_language = _variable(getattr(trans_real, "_active", None)) if _expected else None
+# The development server has Django put another in its place when a file of translations changes.
+_languages: Any = getattr(trans_real, "_active", None)
+_language = _variable(_languages) if _expected else None
 _zone = _variable(getattr(timezone, "_active", None)) if _expected else None
 
 
