@@ -382,6 +382,31 @@ def test_no_cursor_past_who_guards_the_connection(make: Any, whose: str, monkeyp
         wrapper.cursor()
 
 
+@pytest.mark.parametrize("mode", ["request", "transaction"])
+def test_a_connect_that_fails_leaves_what_was_there(make: Any, mode: str) -> None:
+    wrapper = make({"release": mode, "max_size": 1, "timeout": 0.1})
+
+    async def view() -> None:
+        wrapper.connect()
+
+    ask(wrapper, "SET @mine = 1")
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(view())
+    with pytest.raises(OperationalError):
+        wrapper.connect()
+    assert ask(wrapper, "SELECT @mine") == ((1,),)
+
+
+def test_a_connect_of_a_parked_wrapper_asks_the_pool_once(make: Any) -> None:
+    pool = {"release": "transaction", "max_size": 1, "timeout": 0.1}
+    parked, other = make(pool), make(pool)
+    ask(parked, "SELECT 1")
+    ask(other, "SET @kept = 1")
+    with pytest.raises(OperationalError):
+        parked.connect()
+    assert other.pool.get_stats()["requests_errors"] == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
