@@ -198,6 +198,30 @@ def test_a_page_in_a_page() -> None:
     assert ask(outer, "/out").content == b"oldnew"
 
 
+@pytest.mark.parametrize("kind", ["page", "kept page", "page with timeout 0", "locked"])
+def test_what_is_read_by_what_the_view_calls(kind: str) -> None:
+    decorate = (
+        locked(reads=["notes/7"]) if kind == "locked" else locked_cache(0 if "0" in kind else 300, reads=["notes/7"])
+    )
+
+    @decorate
+    def called(request: Any) -> HttpResponse:
+        return HttpResponse(look("side")())
+
+    @locked_cache(300, reads=["main"])
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse(called(RequestFactory().get("/in")).content)
+
+    if kind == "kept page":
+        ask(called, "/in")  # which is stored, and brings the versions that it was made under
+    else:
+        assert told(view).endswith('detail="fragments read notes/7"')
+    assert told(view).endswith("stored")
+    assert told(view).startswith("pooling; hit")
+    write("new")
+    assert ask(view).content == b"new"
+
+
 def test_answers_that_vary_have_fragments_of_their_own() -> None:
     page = made("{% if one %}" + SIDE + "{% endif %}")
 
