@@ -131,8 +131,9 @@ class Search:
         around = containers.current()
         if around is not None:
             name, ends, own = self.view.name, page.created + page.ttl, len(self.epochs)
-            around.contain(name, self.plan.reads, ends, page.vector[:own])
-            around.contain(name, page.reads, ends, page.vector[own:])
+            known = page is self.now.page  # or it is an old one, maybe of a release whose view read other groups
+            around.contain(name, self.plan.reads, ends, page.vector[:own] if known else None)
+            around.contain(name, page.reads, ends, page.vector[own:] if known else None)
 
     def response_of(self, page: frame.Page, *parts: str, detail: str | None = None) -> Any:
         """The page as an answer to this request; its Cache-Status says ``parts`` and ``detail``."""

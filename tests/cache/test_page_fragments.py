@@ -16,7 +16,7 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import RequestFactory
 
-from pooling import groups, invalidate, locked, locked_cache, runtime, sightings
+from pooling import containers, groups, invalidate, locked, locked_cache, runtime, sightings
 from pooling.cache import frame
 
 SIDE = '{% locked_cache 300 reads="notes/7" key="side" %}{{ side }}{% endlocked_cache %}'
@@ -220,6 +220,23 @@ def test_what_is_read_by_what_the_view_calls(kind: str) -> None:
     assert told(view).startswith("pooling; hit")
     write("new")
     assert ask(view).content == b"new"
+
+
+def test_an_old_page_brings_no_versions() -> None:
+    def page(request: Any) -> HttpResponse:
+        if runs:
+            raise RuntimeError
+        return HttpResponse("old")
+
+    earlier, later = (locked_cache(300, reads=reads, stale_if_error=60)(page) for reads in (["x"], ["x", "y"]))
+    for _ in range(2):
+        ask(earlier)
+    runs.append("fails")
+    around = containers.Container("around", None)
+    with containers.entered(around):
+        assert ask(later).content == b"old"
+    assert set(around.contents) == {"x", "y"}
+    assert around.vector(("x",)) is None
 
 
 def test_answers_that_vary_have_fragments_of_their_own() -> None:
