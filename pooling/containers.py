@@ -1,4 +1,5 @@
-"""What contains fragments: a page or a fragment in the making. It hears of what those in it were made from."""
+"""What contains fragments: a page or a fragment in the making. It hears of what those in it were made from, and of what
+is read by pages and holds that the view calls."""
 
 from __future__ import annotations
 
@@ -81,6 +82,14 @@ _current: ContextVar[Container | None] = ContextVar("pooling_container", default
 def current() -> Container | None:
     """What contains that which is made now in this context."""
     return _current.get()
+
+
+def nested(name: str, groups: tuple[str, ...]) -> None:
+    """A hold in the making of something reads ``groups``. It may read them in a transaction that is older than the
+    hold, so it is not known under which versions."""
+    around = _current.get()
+    if around is not None:
+        around.contain(name, groups, math.inf, None)
 
 
 @contextmanager

@@ -127,10 +127,13 @@ class Search:
             runtime.bodies().drop(self.spare.key, self.spare.page)
 
     def tell_container(self, page: frame.Page) -> None:
-        """What calls this view has the page's fragments in it."""
+        """What calls this view has the page and its fragments in it."""
         around = containers.current()
-        if around is not None and page.reads:
-            around.contain(self.view.name, page.reads, page.created + page.ttl, page.vector[len(self.epochs) :])
+        if around is not None:
+            name, ends, own = self.view.name, page.created + page.ttl, len(self.epochs)
+            known = page is self.now.page  # or it is an old one, maybe of a release whose view read other groups
+            around.contain(name, self.plan.reads, ends, page.vector[:own] if known else None)
+            around.contain(name, page.reads, ends, page.vector[own:] if known else None)
 
     def response_of(self, page: frame.Page, *parts: str, detail: str | None = None) -> Any:
         """The page as an answer to this request; its Cache-Status says ``parts`` and ``detail``."""

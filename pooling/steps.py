@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from django.db import connections
 
-from . import alone, conf, frames, learning, runtime, telling
+from . import alone, conf, containers, frames, learning, runtime, telling
 from .alone import Alone
 from .errors import FenceRejected, LockOrderError, LockTimeout, PoolingError, StoreUnavailable
 from .frames import AfterCommit, Frame, NotHeld
@@ -103,6 +103,8 @@ def steps(call: Call) -> Steps:
         manager = runtime.manager()
         call.spec.check_fence(shared=manager.store.shared, aliases=aliases)
         plan = call.plan()
+        if outer:
+            containers.nested(call.name, plan.reads)
         inside_alone = any(isinstance(one.held, Alone) and one.held.covers(plan) for one in outer)
         covered = inside_alone or manager.covered(plan)
         learn = None

@@ -22,7 +22,8 @@ from django.utils.translation import trans_real
 def locale() -> tuple[str | None, str | None]:
     """Language and time zone by name; None for what the project does not use."""
     language, zone = _defaults()
-    # Each time anew: Django's tests put another in its place when a setting changes.
+    # Each time anew: Django puts another in its place when a setting changes in tests, or a file of translations under
+    # the development server.
     if language is not None and _may_be_set(trans_real._active):  # type: ignore[attr-defined]
         language = translation.get_language()
     if zone is not None and _may_be_set(timezone._active):  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import DatabaseError, IntegrityError, OperationalError
+from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.mysql import base as mysql
 from django.db.backends.signals import connection_created
@@ -238,6 +238,7 @@ STALE: dict[str, Any] = {
     "errors_occurred": True,
     "health_check_done": False,
     "autocommit": False,
+    "run_commit_hooks_on_set_autocommit_on": True,
     "run_on_commit": [(set(), print, False)],
     "isolation_level": "serializable",
 }
@@ -273,7 +274,7 @@ def test_what_is_set_is_what_djangos_sets(make: Any, replaced: list[str], releas
                 patch.setattr(BaseDatabaseWrapper, name, {"connect": checkout._CONNECT, "close": release._CLOSE}[name])
             found[method] = left_behind(ours, method)
         assert found[method] == theirs
-    assert replaced == ["connect", "close"]
+    assert [name for name in replaced if name != "ensure_connection"] == ["connect", "close"]
     assert found["connect"][1]["connection"] is Connection
     assert {"autocommit", "run_on_commit", "close_at"} <= found["connect"][0]
 
@@ -343,6 +344,25 @@ def test_receivers_see_a_connection_that_is_ready(make: Any) -> None:
     assert seen == [(DatabaseWrapper, wrapper, True, ((1,),))] * 2
 
 
+@pytest.mark.parametrize("start", [False, True])
+def test_hooks_of_a_receivers_transaction_are_called(make: Any, start: bool) -> None:
+    before, wrapper = connections["default"], make({"start_transaction": start})
+    called = []
+
+    def receiver(connection: Any, **_: Any) -> None:
+        with transaction.atomic():
+            transaction.on_commit(lambda: called.append(connection))
+
+    connection_created.connect(receiver)
+    connections["default"] = wrapper
+    try:
+        wrapper.connect()
+    finally:
+        connections["default"] = before
+        connection_created.disconnect(receiver)
+    assert called == [wrapper]
+
+
 @pytest.mark.parametrize("method", ["cursor", "ensure_connection"])
 def test_what_the_driver_raises_is_djangos_error(make: Any, method: str) -> None:
     with pytest.raises(OperationalError):
@@ -360,6 +380,31 @@ def test_no_cursor_past_who_guards_the_connection(make: Any, whose: str, monkeyp
     monkeypatch.setattr(BaseDatabaseWrapper if whose == "class" else wrapper, "ensure_connection", refuse)
     with pytest.raises(RuntimeError, match="not here"):
         wrapper.cursor()
+
+
+@pytest.mark.parametrize("mode", ["request", "transaction"])
+def test_a_connect_that_fails_leaves_what_was_there(make: Any, mode: str) -> None:
+    wrapper = make({"release": mode, "max_size": 1, "timeout": 0.1})
+
+    async def view() -> None:
+        wrapper.connect()
+
+    ask(wrapper, "SET @mine = 1")
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(view())
+    with pytest.raises(OperationalError):
+        wrapper.connect()
+    assert ask(wrapper, "SELECT @mine") == ((1,),)
+
+
+def test_a_connect_of_a_parked_wrapper_asks_the_pool_once(make: Any) -> None:
+    pool = {"release": "transaction", "max_size": 1, "timeout": 0.1}
+    parked, other = make(pool), make(pool)
+    ask(parked, "SELECT 1")
+    ask(other, "SET @kept = 1")
+    with pytest.raises(OperationalError):
+        parked.connect()
+    assert other.pool.get_stats()["requests_errors"] == 1
 
 
 @pytest.mark.parametrize(

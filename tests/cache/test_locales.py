@@ -6,12 +6,15 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.test import override_settings
 from django.utils import timezone, translation
+from django.utils.translation import trans_real
+from django.utils.translation.reloader import translation_file_changed
 
 from pooling.cache import locales
 
@@ -91,6 +94,13 @@ def test_what_a_task_activated_counts_for_who_waits_for_it_if_django_says_so() -
         return told()
 
     apart(both)
+
+
+def test_after_a_file_of_translations_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trans_real, "_active", trans_real._active)  # for the tests after this one
+    assert translation_file_changed(None, Path("locale/de/LC_MESSAGES/django.mo"))  # as the development server does
+    plain, german, *_ = apart(steps)
+    assert plain != german
 
 
 def test_settings_that_change(settings: Any) -> None:

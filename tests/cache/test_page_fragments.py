@@ -16,7 +16,7 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import RequestFactory
 
-from pooling import LockOrderError, groups, invalidate, locked, locked_cache, runtime, sightings
+from pooling import LockOrderError, containers, groups, invalidate, locked, locked_cache, runtime, sightings
 from pooling.cache import frame
 
 SIDE = '{% locked_cache 300 reads="notes/7" key="side" %}{{ side }}{% endlocked_cache %}'
@@ -196,6 +196,47 @@ def test_a_page_in_a_page() -> None:
     assert told(outer, "/out").startswith("pooling; hit")
     write("new")
     assert ask(outer, "/out").content == b"oldnew"
+
+
+@pytest.mark.parametrize("kind", ["page", "kept page", "page with timeout 0", "locked"])
+def test_what_is_read_by_what_the_view_calls(kind: str) -> None:
+    decorate = (
+        locked(reads=["notes/7"]) if kind == "locked" else locked_cache(0 if "0" in kind else 300, reads=["notes/7"])
+    )
+
+    @decorate
+    def called(request: Any) -> HttpResponse:
+        return HttpResponse(look("side")())
+
+    @locked_cache(300, reads=["main"])
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse(called(RequestFactory().get("/in")).content)
+
+    if kind == "kept page":
+        ask(called, "/in")  # which is stored, and brings the versions that it was made under
+    else:
+        assert told(view).endswith('detail="fragments read notes/7"')
+    assert told(view).endswith("stored")
+    assert told(view).startswith("pooling; hit")
+    write("new")
+    assert ask(view).content == b"new"
+
+
+def test_an_old_page_brings_no_versions() -> None:
+    def page(request: Any) -> HttpResponse:
+        if runs:
+            raise RuntimeError
+        return HttpResponse("old")
+
+    earlier, later = (locked_cache(300, reads=reads, stale_if_error=60)(page) for reads in (["x"], ["x", "y"]))
+    for _ in range(2):
+        ask(earlier)
+    runs.append("fails")
+    around = containers.Container("around", None)
+    with containers.entered(around):
+        assert ask(later).content == b"old"
+    assert set(around.contents) == {"x", "y"}
+    assert around.vector(("x",)) is None
 
 
 def test_answers_that_vary_have_fragments_of_their_own() -> None:

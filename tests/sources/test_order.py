@@ -216,6 +216,24 @@ def test_connections_that_are_open_already_tell_as_well(settings: Any) -> None:
     assert type(raw) is Connection
 
 
+@pytest.mark.django_db(transaction=True)
+def test_one_that_is_being_opened_when_it_is_switched_on_tells_as_well(
+    make: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.POOLING = {}
+    wrapper = make({"max_size": 3})  # a pool of its own, which has none yet
+    monkeypatch.setattr(connections._connections, "default", wrapper)  # type: ignore[attr-defined]
+    opens = Connection.__init__
+
+    def opening(self: Connection, **kwargs: Any) -> None:
+        settings.POOLING = {"GROUPS": GROUPS}
+        opens(self, **kwargs)
+
+    monkeypatch.setattr(Connection, "__init__", opening)
+    wrapper.connect()
+    assert renews(Note.objects.create)
+
+
 class InTestCase(TestCase):
     """Whose transaction is never committed: as with `invalidate`, captured callbacks do it."""
 

@@ -54,7 +54,7 @@ class CheckingOut(Releasing):
         ):
             self._connect_as_django_does()
             return
-        settings = self.settings_dict
+        settings, before = self.settings_dict, self.__dict__.get("connection")
         if settings["TIME_ZONE"] is not None:
             self.check_settings()
         self.in_atomic_block = self.needs_rollback = self.closed_in_transaction = self.errors_occurred = False
@@ -67,7 +67,7 @@ class CheckingOut(Releasing):
         try:
             self.connection = connection = self.get_new_connection(self.get_connection_params())
             autocommit = settings["AUTOCOMMIT"]
-            if connection.autocommits is autocommit:
+            if connection.autocommits is autocommit and not self.run_commit_hooks_on_set_autocommit_on:
                 self.autocommit = autocommit  # the pool has seen to it
             else:
                 self.set_autocommit(autocommit)
@@ -76,25 +76,27 @@ class CheckingOut(Releasing):
                 connection_created.send(sender=self.__class__, connection=self)
             self.run_on_commit = []
         except BaseException:
-            self._drop_half()
+            self._drop_half(before)
             raise
         finally:
             self._checking_out = False
 
     def _connect_as_django_does(self) -> None:
+        before = self.__dict__.get("connection")
         self._checking_out = self._pool_option is not None
         try:
             super().connect()
         except BaseException:
             if self._checking_out:
-                self._drop_half()
+                self._drop_half(before)
             raise
         finally:
             self._checking_out = False
 
-    def _drop_half(self) -> None:
-        # Half a checkout would hold its connection until the thread asks for the next one.
-        if self.connection is not None:
+    def _drop_half(self, before: Any) -> None:
+        # Half a checkout would hold its connection until the thread asks for the next one. ``before``: what there was
+        # already, for somebody may call `connect` although it is open; he may be in the middle of a transaction.
+        if self.__dict__.get("connection") is not before:
             self._give_back(discard=True)
 
     def init_connection_state(self) -> None:

@@ -266,7 +266,8 @@ class Releasing(mysql.DatabaseWrapper):
         return autocommit
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
-        if self._checking_out and self.connection.autocommits is autocommit:
+        found = self._checking_out and self.connection.autocommits is autocommit
+        if found and not self.run_commit_hooks_on_set_autocommit_on:
             self.autocommit = autocommit  # a checkout finds it so; Django would go a long way to set it once more
             return
         try:

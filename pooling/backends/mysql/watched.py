@@ -47,7 +47,9 @@ def watch(by: Watch | None) -> None:
 
 def opened(params: Mapping[str, Any]) -> Connection:
     """A connection for a pool."""
-    return _kind(**params)
+    connection = _kind(**params)
+    connection.__class__ = _kind  # `watch` does not see one that is being opened
+    return connection
 
 
 def plain(params: Mapping[str, Any]) -> Any:
