@@ -327,7 +327,7 @@ def test_other_groups_each_time_make_nobody_wait() -> None:
 def test_a_view_that_takes_locks_inside_goes_on_to_work_when_its_fragments_are_known(kind: str, caplog: Any) -> None:
     """Its fragments' groups, were they locked, would come after those that it asks for inside."""
 
-    @locked(reads=["b"], atomic=False)
+    @locked(writes=["b"], atomic=False)
     def inside() -> None:
         runs.append("inside")
 
