@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .protocol import Vector
 
 EPOCH_BYTES = 8
 _BATCH = 512
-
-
-def _random_values() -> Iterator[bytes]:
-    # One system call for many values. They need to be unforgeable by accident only: no value may come twice.
-    while True:
-        pool = os.urandom(EPOCH_BYTES * _BATCH)
-        for at in range(0, len(pool), EPOCH_BYTES):
-            yield pool[at : at + EPOCH_BYTES]
 
 
 class Epochs:
@@ -31,7 +23,7 @@ class Epochs:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._values: OrderedDict[str, bytes] = OrderedDict()
-        self._random = _random_values()
+        self._unused: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._values)
@@ -54,15 +46,23 @@ class Epochs:
         """Give each a new value."""
         values = self._values
         for name in names:
-            values[name] = next(self._random)
+            values[name] = self._new()
             values.move_to_end(name)
         self._trim()
 
     def clear(self) -> None:
         self._values.clear()
 
+    def _new(self) -> bytes:
+        # Not a generator: an exception that is thrown into a thread would end it for good. One system call makes many.
+        # They need to be unforgeable by accident only: no value may come twice.
+        if not self._unused:
+            random = os.urandom(EPOCH_BYTES * _BATCH)
+            self._unused = [random[at : at + EPOCH_BYTES] for at in range(0, len(random), EPOCH_BYTES)]
+        return self._unused.pop()
+
     def _make(self, name: str) -> bytes:
-        value = self._values[name] = next(self._random)
+        value = self._values[name] = self._new()
         return value
 
     def _trim(self) -> None:

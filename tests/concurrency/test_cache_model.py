@@ -274,7 +274,7 @@ class World:
     def before_change(self) -> None:
         if self.keeps_before:
             store = self.store
-            same = (store._epochs._random, store._epochs.numbers, store._table._wall)
+            same = (store._epochs.numbers, store._table._wall)
             kept = {id(one): one for one in same}
             self.before = copy.deepcopy((store._epochs, store._entries, store._table), kept)
 

@@ -11,6 +11,7 @@ import pytest
 from pooling.groups import Mode
 from pooling.store.memory import MemoryStore
 from pooling.store.protocol import LockRequest
+from tests.interrupts import interrupted
 
 
 def put(store, key, size):
@@ -65,6 +66,19 @@ def test_epochs_are_bounded_and_a_dropped_one_comes_back_different():
     store.epochs([f"U:{n}" for n in range(100)])
     assert len(store._epochs) == 100
     assert store.epochs(["U:a"]) != (old,)
+
+
+def test_epochs_are_renewed_after_an_interrupt_anywhere():
+    store = MemoryStore()
+    number = 0
+    happened = True
+    while happened:
+        number += 1
+        happened = interrupted(number, lambda: store.invalidate(["U:a"]))
+        before = store.epochs(["U:a"])
+        store.invalidate(["U:a"])
+        assert store.epochs(["U:a"]) != before
+    assert number > 3
 
 
 def test_tokens_grow_though_the_clock_goes_back():

@@ -1,68 +1,18 @@
-"""An exception wherever the interpreter looks for one in checkout and return, as a signal handler may raise it.
-
-CPython looks after calls, at the start of functions and at backward jumps, and nowhere else: not, for
-instance, between a ``with`` block and the release of its lock.
-"""
+"""No place in the pool is lost by an interrupt: see `tests.interrupts`."""
 
 from __future__ import annotations
 
-import dis
-import sys
 import threading
 from collections.abc import Callable
-from functools import cache
-from types import CodeType, FrameType
-from typing import Any
 
 import pytest
 
 from pooling.pool import ConnectionPool
+from tests.interrupts import interrupted
 
 from .scripted import Conn, ScriptedDriver, until
 
 Make = Callable[..., ConnectionPool[Conn]]
-
-
-class Stop(BaseException):
-    pass
-
-
-@cache
-def operations(code: CodeType) -> dict[int, str]:
-    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
-
-
-def interrupted(number: int, action: Callable[[], object]) -> bool:
-    """Run ``action``; raise Stop at the place with this number, counting those in the pool. Was there such a one?"""
-    count = 0
-    previous: dict[FrameType, str] = {}
-
-    def trace(frame: FrameType, event: str, arg: object) -> Any:
-        nonlocal count
-        if "pooling" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            here = operations(frame.f_code)[frame.f_lasti]
-            count += here in ("RESUME", "JUMP_BACKWARD") or previous.get(frame, "").startswith("CALL")
-            previous[frame] = here
-            if count == number:
-                previous.clear()  # frames refer to what they hold
-                raise Stop
-        return trace
-
-    before = sys.gettrace()
-    # Python 3.12 traces opcodes only if some frame asked for it before the trace function was set.
-    sys._getframe().f_trace_opcodes = True
-    sys.settrace(trace)
-    try:
-        action()
-    except Stop:
-        return True
-    finally:
-        sys.settrace(before)
-        previous.clear()
-    return False
 
 
 @pytest.mark.parametrize("clean", [True, False])

@@ -212,6 +212,8 @@ class Connection(SessionRecord, DriverConnection):  # type: ignore[misc]
     def autocommit(self, on: bool) -> None:
         # Written down, since asking the client library at each return costs more than all else there. What changes it
         # by a statement is dirty anyway, and functions and triggers may not.
+        # Not clean until it is known how it ended: an interrupt after the server's answer would hide the change.
+        self.autocommits = self.implicit
         super().autocommit(on)
         self.autocommits = bool(on)
 
