@@ -26,6 +26,7 @@ from demo_site.servers import ServerError
 
 class Command(BaseCommand):
     help = "Measure the demo site under several schemes, over HTTP, each in a database of its own."
+    requires_system_checks = ()  # those of models ask the database, and there is none yet
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         default = Plan()
