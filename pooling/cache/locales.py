@@ -61,11 +61,11 @@ def _is_as_expected() -> bool:
     return contextvars.copy_context().run(tells)
 
 
-_expected = _is_as_expected()
+_kind = type(Local()) if _is_as_expected() else None  # `Local` itself may be but what makes them
 
 
 def _may_be_set(local: Any) -> bool:
-    return not _expected or type(local) is not Local or local._storage._data.get(None) is not None
+    return type(local) is not _kind or local._storage._data.get(None) is not None
 
 
 def _forget(**kwargs: Any) -> None:
