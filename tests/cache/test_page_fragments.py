@@ -19,6 +19,8 @@ from django.test import RequestFactory
 from pooling import LockOrderError, containers, groups, invalidate, locked, locked_cache, runtime, sightings
 from pooling.cache import frame
 
+from .test_fragments import elsewhere
+
 SIDE = '{% locked_cache 300 reads="notes/7" key="side" %}{{ side }}{% endlocked_cache %}'
 
 shelf: dict[str, str] = {}
@@ -42,19 +44,6 @@ def look(name: str) -> Callable[[], str]:
         return shelf[name]
 
     return read
-
-
-def elsewhere(work: Callable[[], Any]) -> Any:
-    """In another thread, to its end."""
-
-    def run() -> Any:
-        try:
-            return work()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(run).result(30)
 
 
 @locked(writes=["notes/7"], atomic=False, wait=0)
