@@ -30,15 +30,14 @@ def forget_warnings() -> None:
 
 
 class Container:
-    """``name`` for people; ``tracker`` sees what it touches of its visitor; ``epochs``, those that a page's hold
+    """``tracker`` sees what it touches of its visitor; ``epochs`` are those that a page's hold
     captured, with the values from `capture`."""
 
-    def __init__(self, name: str, tracker: Any, epochs: tuple[str, ...] = ()) -> None:
-        self.name = name
+    def __init__(self, tracker: Any, epochs: tuple[str, ...] = ()) -> None:
         self.tracker = tracker
         self.epochs = epochs
         self.captured: dict[str, bytes] = {}
-        self.contents: dict[str, str] = {}  # group: the fragment that was made from it
+        self.contents: set[str] = set()  # groups that the fragments were made from
         # Epochs of these, with the values that they had before the fragments were made; None, if that is not known of
         # each of the fragments, or is not the same.
         self.found: dict[str, bytes | None] = {}
@@ -48,10 +47,10 @@ class Container:
         """These values were read at the grant, before anything that the page shows."""
         self.captured = dict(zip(self.epochs, vector, strict=False))  # none, if the store is down
 
-    def contain(self, fragment: str, groups: tuple[str, ...], ends: float, vector: Vector | None) -> None:
+    def contain(self, groups: tuple[str, ...], ends: float, vector: Vector | None) -> None:
         """There is a fragment in it that was made from ``groups`` and is good until ``ends``. ``vector``: the values
         that ``read_epochs(groups)`` had before it was made; None if that is not known."""
-        self.contents.update(dict.fromkeys(groups, fragment))
+        self.contents.update(groups)
         self.ends = min(self.ends, ends)
         names = read_epochs(groups)
         values: Sequence[bytes | None] = (None,) * len(names) if vector is None else vector
@@ -84,12 +83,12 @@ def current() -> Container | None:
     return _current.get()
 
 
-def nested(name: str, groups: tuple[str, ...]) -> None:
+def nested(groups: tuple[str, ...]) -> None:
     """A hold in the making of something reads ``groups``. It may read them in a transaction that is older than the
     hold, so it is not known under which versions."""
     around = _current.get()
     if around is not None:
-        around.contain(name, groups, math.inf, None)
+        around.contain(groups, math.inf, None)
 
 
 @contextmanager

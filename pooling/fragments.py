@@ -72,13 +72,13 @@ def render(declared: Declared, context: Any, body: Callable[[Any], str]) -> Safe
             if page is not None:
                 if around is not None:
                     ends = page.created + page.ttl
-                    around.contain(declared.name, declared.groups, ends, vector)
-                    around.contain(declared.name, page.reads, ends, page.vector[len(epochs) :])
+                    around.contain(declared.groups, ends, vector)
+                    around.contain(page.reads, ends, page.vector[len(epochs) :])
                 return mark_safe(page.body.decode("utf-8", "surrogatepass"))
     proven = vector is not None and _known_before(around, epochs, vector)
     outer = None if around is None else around.tracker
     with personal.watched(context, outer) as tracker:
-        inner = Container(declared.name, tracker)
+        inner = Container(tracker)
         inner.captured = {} if around is None else around.captured
         with containers.entered(inner):
             text = body(context)
@@ -86,10 +86,10 @@ def render(declared: Declared, context: Any, body: Callable[[Any], str]) -> Safe
         for what in tracker.touched:
             if not what.startswith("request."):  # the address is in every page's key, and a fragment has seen it itself
                 around.tracker.note(what)
-        for group, fragment in inner.contents.items():
-            around.contain(fragment, (group,), inner.ends, inner.vector((group,)))
+        for group in inner.contents:
+            around.contain((group,), inner.ends, inner.vector((group,)))
         ends = now + declared.timeout if declared.timeout > 0 else inner.ends
-        around.contain(declared.name, declared.groups, ends, vector if proven else None)
+        around.contain(declared.groups, ends, vector if proven else None)
     if vector is not None and not _forbidden(declared, tracker):
         if proven:
             _store(declared, key, text, inner, epochs, vector)

@@ -60,7 +60,7 @@ class Keeping(Search):
         self.watched = self.epochs + read_epochs(self.learned)
         self.outcome = Outcome()
         self.tracker = Tracker(self.request, hidden=hidden, selection=vary_on.query, typed=typed)
-        self.container = containers.Container(self.view.name, self.tracker, self.watched)
+        self.container = containers.Container(self.tracker, self.watched)
         # What is not stored, as a view that another page's view calls, is a part of what contains it.
         with self.tracker, containers.entered(self.container if self.may_store() else containers.current()):
             yield

@@ -130,10 +130,10 @@ class Search:
         """What calls this view has the page and its fragments in it."""
         around = containers.current()
         if around is not None:
-            name, ends, own = self.view.name, page.created + page.ttl, len(self.epochs)
+            ends, own = page.created + page.ttl, len(self.epochs)
             known = page is self.now.page  # or it is an old one, maybe of a release whose view read other groups
-            around.contain(name, self.plan.reads, ends, page.vector[:own] if known else None)
-            around.contain(name, page.reads, ends, page.vector[own:] if known else None)
+            around.contain(self.plan.reads, ends, page.vector[:own] if known else None)
+            around.contain(page.reads, ends, page.vector[own:] if known else None)
 
     def response_of(self, page: frame.Page, *parts: str, detail: str | None = None) -> Any:
         """The page as an answer to this request; its Cache-Status says ``parts`` and ``detail``."""

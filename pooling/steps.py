@@ -104,7 +104,7 @@ def steps(call: Call) -> Steps:
         call.spec.check_fence(shared=manager.store.shared, aliases=aliases)
         plan = call.plan()
         if outer:
-            containers.nested(call.name, plan.reads)
+            containers.nested(plan.reads)
         inside_alone = any(isinstance(one.held, Alone) and one.held.covers(plan) for one in outer)
         covered = inside_alone or manager.covered(plan)
         learn = None

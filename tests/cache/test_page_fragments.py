@@ -221,10 +221,10 @@ def test_an_old_page_brings_no_versions() -> None:
     for _ in range(2):
         ask(earlier)
     runs.append("fails")
-    around = containers.Container("around", None)
+    around = containers.Container(None)
     with containers.entered(around):
         assert ask(later).content == b"old"
-    assert set(around.contents) == {"x", "y"}
+    assert around.contents == {"x", "y"}
     assert around.vector(("x",)) is None
 
 
