@@ -35,22 +35,21 @@ PARENTS_PID = os.getpid()
 
 
 def rest() -> None:
-    """Until the pool's threads sleep. uWSGI forks without a word to Python: a lock that a thread has at that moment,
+    """Until no thread but this one runs. uWSGI forks without a word to Python: a lock that a thread has at that moment,
     the interpreter's own among them, is locked in the workers for ever."""
     end = time.monotonic() + 20.0
     while time.monotonic() < end:
-        frames = sys._current_frames()
+        # By their frames: a thread that ends, as that of a deadline does, is not enumerated any more and still runs.
         awake = [
-            thread.name
-            for thread in threading.enumerate()
-            if thread.name.startswith("pooling-")
-            and (frame := frames.get(thread.ident or 0)) is not None
+            frame.f_code.co_name
+            for ident, frame in sys._current_frames().items()
+            if ident != threading.get_ident()
             and frame.f_code.co_name not in ("sleep", "_run")  # those of maintenance and of the watcher
         ]
         if not awake:
             return
         time.sleep(0.01)
-    raise TimeoutError(f"These threads did not come to rest: {awake}")
+    raise TimeoutError(f"Threads did not come to rest in {awake}")
 
 
 rest()
